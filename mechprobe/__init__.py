@@ -1,0 +1,88 @@
+"""mechprobe: open and close components of a frozen transformer and measure what happens.
+
+Names are imported when first used, so that ``import mechprobe`` loads neither torch nor a model
+library.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mechprobe.errors import InputError
+    from mechprobe.locate.search import find_subnetworks
+    from mechprobe.locate.subnetworks import Subnetwork, SubnetworkSet
+    from mechprobe.models import (
+        HookedClassifier,
+        build_classifier,
+        from_hf,
+        load_model,
+        run_with_cache,
+        run_with_edits,
+        save_model,
+        site_grid,
+        to_hf,
+    )
+    from mechprobe.sites import Site, SiteGrid
+    from mechprobe.tasks import PairExamples, Task, list_tasks, load_task
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "InputError": "errors",
+    "Site": "sites",
+    "SiteGrid": "sites",
+    "PairExamples": "tasks",
+    "Task": "tasks",
+    "list_tasks": "tasks",
+    "load_task": "tasks",
+    "HookedClassifier": "models",
+    "build_classifier": "models",
+    "from_hf": "models",
+    "load_model": "models",
+    "run_with_cache": "models",
+    "run_with_edits": "models",
+    "save_model": "models",
+    "site_grid": "models",
+    "to_hf": "models",
+    "Subnetwork": "locate.subnetworks",
+    "SubnetworkSet": "locate.subnetworks",
+    "find_subnetworks": "locate.search",
+}
+
+__all__ = [  # noqa: RUF022 -- in the order of _HOME, room by room
+    "__version__",
+    "InputError",
+    "Site",
+    "SiteGrid",
+    "PairExamples",
+    "Task",
+    "list_tasks",
+    "load_task",
+    "HookedClassifier",
+    "build_classifier",
+    "from_hf",
+    "load_model",
+    "run_with_cache",
+    "run_with_edits",
+    "save_model",
+    "site_grid",
+    "to_hf",
+    "Subnetwork",
+    "SubnetworkSet",
+    "find_subnetworks",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'mechprobe' has no attribute {name!r}")
+    value = getattr(import_module(f"mechprobe.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
