@@ -1,0 +1,243 @@
+"""Run a model while chosen sites are edited or read; sites in, hook names inside.
+
+Every value has the batch first: a head is z [batch, pos, d_head] (before W_O), all heads of a layer
+[batch, pos, head, d_head], an MLP layer's output [batch, pos, d_model], an MLP neuron after its
+activation [batch, pos]. Gradients flow through edits and into read values.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformer_lens import HookedEncoder, HookedTransformer
+from transformer_lens.hook_points import HookPoint
+
+from mechprobe.errors import InputError
+from mechprobe.models.classifier import HookedClassifier
+from mechprobe.sites import Site, SiteGrid
+from mechprobe.tasks.batches import Batch
+
+HookedModel: TypeAlias = HookedTransformer | HookedEncoder | HookedClassifier
+Edit: TypeAlias = Callable[[Tensor], Tensor]
+
+
+class HookDidNotFire(RuntimeError):
+    """A hook was installed and the model ran without ever calling it."""
+
+
+def forward(model: HookedModel, batch: Batch) -> Float[Tensor, "batch ..."]:
+    """Run any supported model on a batch, on the model's own device.
+
+    Returns:
+        A classifier's logits [batch, label]; a decoder's [batch, pos, vocab]; an encoder's
+        masked-LM logits [batch, pos, vocab], or its last hidden states [batch, pos, d_model] when
+        it was loaded from weights without a masked-LM head.
+    """
+    device = next(model.parameters()).device
+    tokens, mask = batch.tokens.to(device), batch.attention_mask.to(device)
+    if isinstance(model, HookedTransformer):
+        return model(tokens, attention_mask=mask)
+    return model(tokens, token_type_ids=batch.segments.to(device), one_zero_attention_mask=mask)
+
+
+@lru_cache(maxsize=64)
+def _grid(n_layers: int, n_heads: int, mlps: bool) -> SiteGrid:
+    return SiteGrid(n_layers, n_heads, heads=True, mlps=mlps)
+
+
+def site_grid(model: HookedModel) -> SiteGrid:
+    """The heads and MLP layers of a model; an attention-only model has no MLPs."""
+    return _grid(model.cfg.n_layers, model.cfg.n_heads, not model.cfg.attn_only)
+
+
+def hook_name(model: HookedModel, site: Site | str) -> str:
+    """Where a site lives in this model, as a TransformerLens hook name.
+
+    Raises:
+        InputError: the model has no such site; the message lists the nearest ones.
+    """
+    site = Site.parse(site)
+    grid = site_grid(model)
+    match site:
+        case Site("neuron", layer, int(index), "") if site.layer < grid.n_layers and grid.mlps:
+            if index >= (width := model.cfg.d_mlp or 0):
+                raise InputError(
+                    f"no neuron {str(site)!r} here; the last neuron of a layer is "
+                    f"mlp.{layer}.{width - 1}"
+                )
+            return f"blocks.{layer}.mlp.hook_post"
+        case Site("head", layer, None, "") if layer < grid.n_layers:
+            return f"blocks.{layer}.attn.hook_z"
+        case _:
+            grid.index(site)  # raises with the nearest sites
+            kind = "attn.hook_z" if site.kind == "head" else "hook_mlp_out"
+            return f"blocks.{site.layer}.{kind}"
+
+
+def _read(value: Tensor, site: Site) -> Tensor:
+    """The site's part of its hook's value: one head, one neuron, or all of it."""
+    if site.index is None:
+        return value
+    return value.select(2, site.index)
+
+
+def _checked(fn: Edit, site: Site, own: Tensor) -> Tensor:
+    out = fn(own)
+    if not isinstance(out, Tensor) or out.shape != own.shape:
+        got = f"shape {list(out.shape)}" if isinstance(out, Tensor) else f"{out!r}"
+        raise InputError(
+            f"the edit at {site} gave {got}; it must return a tensor of the shape it was given, "
+            f"{list(own.shape)}"
+        )
+    return out
+
+
+def _apply(value: Tensor, edits: list[tuple[Site, Edit]]) -> Tensor:
+    """All edits that live on one hook: whole-layer ones first, then single heads or neurons."""
+    parts: dict[int, Tensor] = {}
+    for site, fn in sorted(edits, key=lambda pair: pair[0].index is not None):
+        if site.index is None:
+            value = _checked(fn, site, value)
+        else:
+            parts[site.index] = _checked(fn, site, _read(value, site))
+    if not parts:
+        return value
+    indices = torch.tensor(list(parts), device=value.device)
+    return value.index_copy(2, indices, torch.stack(list(parts.values()), 2).to(value.dtype))
+
+
+def _run(
+    model: HookedModel,
+    batch: Batch,
+    edits: Mapping[Site, Edit],
+    reads: Iterable[Site],
+) -> tuple[Tensor, dict[Site, Tensor]]:
+    edits_at: dict[str, list[tuple[Site, Edit]]] = defaultdict(list)
+    reads_at: dict[str, list[Site]] = defaultdict(list)
+    for site, fn in edits.items():
+        site = Site.parse(site)
+        edits_at[hook_name(model, site)].append((site, fn))
+    for site in reads:
+        site = Site.parse(site)
+        reads_at[hook_name(model, site)].append(site)
+    values: dict[Site, Tensor] = {}
+
+    def visit(name: str, value: Tensor) -> Tensor | None:
+        if edits_here := edits_at.get(name):
+            value = _apply(value, edits_here)
+        for site in reads_at.get(name, ()):
+            values[site] = _read(value, site)
+        return value if edits_here else None
+
+    return run_with_named_hooks(model, batch, {*edits_at, *reads_at}, visit), values
+
+
+def run_with_named_hooks(
+    model: HookedModel,
+    batch: Batch,
+    names: Iterable[str],
+    visit: Callable[[str, Tensor], Tensor | None],
+) -> Float[Tensor, "batch ..."]:
+    """Run with ``visit(name, value)`` at hook points; what it returns (unless None) replaces value.
+
+    Hooks are removed afterwards, also when an exception passes.
+
+    Raises:
+        InputError: the model has no hook of that name.
+        HookDidNotFire: the model ran without calling one of them.
+    """
+    fired: set[str] = set()
+    handles = []
+
+    def hook_for(name: str) -> Callable[[nn.Module, Any, Tensor], Tensor | None]:
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
+            fired.add(name)
+            return visit(name, output)
+
+        return hook
+
+    names = list(names)
+    known: dict[str, HookPoint] = model.hook_dict
+    try:
+        for name in names:
+            if name not in known:
+                raise InputError(f"no hook {name!r} here; nearest: {_nearest(name, known)}")
+            handles.append(known[name].register_forward_hook(hook_for(name)))
+        logits = forward(model, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if silent := [name for name in names if name not in fired]:
+        raise HookDidNotFire(
+            f"hook {silent[0]!r} did not fire ({len(silent)} of {len(names)} did not), so an edit "
+            f"there changes nothing; nearest hooks: {_nearest(silent[0], known)}"
+        )
+    return logits
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    return ", ".join(difflib.get_close_matches(name, [n for n in known if n != name], 3, 0.0))
+
+
+def run_with_edits(
+    model: HookedModel, batch: Batch, edits: Mapping[Site, Edit]
+) -> Float[Tensor, "batch ..."]:
+    """Logits of the model with each site's value replaced by ``fn(value)``.
+
+    Args:
+        model: any supported model; its parameters may be frozen.
+        batch: what it reads.
+        edits: site -> function from the site's value to one of the same shape. A whole-layer head
+            site (index None) is edited before single heads of that layer.
+
+    Returns:
+        As ``forward``.
+
+    Raises:
+        InputError: a site outside the model, or an edit that returns another shape.
+        HookDidNotFire: the model never called a hook an edit needs.
+    """
+    return _run(model, batch, edits, ())[0]
+
+
+def run_with_cache(
+    model: HookedModel,
+    batch: Batch,
+    sites: Iterable[Site],
+    edits: Mapping[Site, Edit] | None = None,
+) -> tuple[Float[Tensor, "batch ..."], dict[Site, Tensor]]:
+    """Logits and the values at the given sites (after ``edits``, when some are given).
+
+    Values are not detached; run under ``torch.no_grad()`` to keep memory small. Raises as
+    ``run_with_edits``.
+    """
+    return _run(model, batch, edits or {}, sites)
+
+
+def attention_patterns(
+    model: HookedModel, batch: Batch, layers: Iterable[int] | None = None
+) -> dict[int, Float[Tensor, "batch head query key"]]:
+    """Attention weights of each layer (all when None), without gradient; rows sum to 1.
+
+    Raises:
+        InputError: a layer outside the model.
+    """
+    wanted = range(model.cfg.n_layers) if layers is None else list(layers)
+    for layer in wanted:
+        hook_name(model, Site("head", layer))
+    found: dict[str, Tensor] = {}
+    names = {layer: f"blocks.{layer}.attn.hook_pattern" for layer in wanted}
+
+    def keep(name: str, value: Tensor) -> None:
+        found[name] = value
+
+    with torch.no_grad():
+        run_with_named_hooks(model, batch, names.values(), keep)
+    return {layer: found[name] for layer, name in names.items()}
