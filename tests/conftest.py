@@ -36,7 +36,7 @@ def data_dir() -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_network() -> Iterator[None]:
-    """A test that reaches for another machine fails instead of passing only where there is a net."""
+    """A test that reaches for another machine fails, also where there happens to be a network."""
     connect = socket.socket.connect
 
     def refuse(self: socket.socket, address: object) -> None:
