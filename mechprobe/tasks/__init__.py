@@ -1,0 +1,49 @@
+"""Task cards, their examples, padded batches of them, and per-example metrics."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mechprobe.tasks.batches import Batch, Encoded, encode_pairs, word_tokenizer
+    from mechprobe.tasks.cards import list_tasks, load_task
+    from mechprobe.tasks.examples import PairExamples, Task
+    from mechprobe.tasks.metrics import accuracy, kl, label_loss, logit_difference
+
+_HOME = {
+    "PairExamples": "examples",
+    "Task": "examples",
+    "load_task": "cards",
+    "list_tasks": "cards",
+    "Batch": "batches",
+    "Encoded": "batches",
+    "encode_pairs": "batches",
+    "word_tokenizer": "batches",
+    "accuracy": "metrics",
+    "kl": "metrics",
+    "label_loss": "metrics",
+    "logit_difference": "metrics",
+}
+
+__all__ = [
+    "Batch",
+    "Encoded",
+    "PairExamples",
+    "Task",
+    "accuracy",
+    "encode_pairs",
+    "kl",
+    "label_loss",
+    "list_tasks",
+    "load_task",
+    "logit_difference",
+    "word_tokenizer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use, so that listing cards does not load torch."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,0 +1,139 @@
+"""Finds a task card, settles its settings, and loads its data."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mechprobe.errors import InputError
+from mechprobe.tasks.examples import PairExamples, Task
+from mechprobe.tasks.generate import generate_splits
+
+_KINDS = {
+    "templates": ("labels", "words", "group", "content", "overlap_label", "new_word_label"),
+    "files": ("labels", "sources", "splits"),
+}
+
+
+def card_folder() -> Path:
+    """Where the cards are: inside an installed package, or ``tasks/`` of a source checkout."""
+    installed = Path(__file__).parent / "cards"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "tasks"
+
+
+def list_tasks() -> list[str]:
+    """Names of the cards that come with mechprobe, such as ``nli/overlap``."""
+    folder = card_folder()
+    return sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.toml"))
+
+
+def load_task(
+    name_or_path: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> Task:
+    """Load a task from its card.
+
+    Args:
+        name_or_path: card name (see ``list_tasks``), or path of a ``.toml`` file.
+        data_dir: folder with local copies of the card's files; without it they come from the
+            Hugging Face hub. Template cards need neither.
+        seed: decides generated pairs, and which rows are drawn from files.
+        settings: override the card's ``[settings]``.
+
+    Raises:
+        InputError: unknown card or setting, unreadable card, missing file, wrong columns, or a
+            label the card does not know.
+    """
+    card = resolve_card(read_card(name_or_path), settings)
+    card["settings"]["seed"] = seed
+    splits: Mapping[str, PairExamples]
+    if card["kind"] == "templates":
+        splits = generate_splits(card, seed)
+    else:
+        from mechprobe.tasks.mixing import mix_splits
+
+        splits = mix_splits(card, None if data_dir is None else Path(data_dir), seed)
+    return Task(
+        name=card["name"],
+        labels=tuple(card["labels"]),
+        splits=splits,
+        collapse={k: tuple(v) for k, v in card.get("collapse", {}).items()},
+        card=card,
+    )
+
+
+def read_card(name_or_path: str | Path) -> dict[str, Any]:
+    """A card as written, with its ``name``; raises InputError where it cannot be read."""
+    text = str(name_or_path)
+    if text.endswith(".toml"):
+        path, name = Path(text), Path(text).stem
+        if not path.is_file():
+            raise InputError(f"no card at {text}; give the path of a .toml file or a card name")
+    else:
+        path, name = card_folder() / f"{text}.toml", text
+        if text not in list_tasks():
+            near = difflib.get_close_matches(text, list_tasks(), n=3, cutoff=0.0)
+            raise InputError(
+                f"no task card {text!r}; nearest: {', '.join(near)} (all: {', '.join(list_tasks())})"
+            )
+    try:
+        card = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"card {text} is not valid TOML: {error}; mend that line") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"card {text} is not UTF-8 text: {error}; save it as UTF-8") from error
+    card["name"] = name
+    _check(card)
+    return card
+
+
+def _check(card: Mapping[str, Any]) -> None:
+    kind = card.get("kind")
+    if kind not in _KINDS:
+        raise InputError(
+            f"card {card['name']} has kind {kind!r}; expected kind = {' or '.join(map(repr, _KINDS))}"
+        )
+    missing = [key for key in _KINDS[kind] if key not in card]
+    if missing:
+        raise InputError(
+            f"card {card['name']} of kind {kind!r} lacks {', '.join(missing)}; add it to the card"
+        )
+
+
+def resolve_card(card: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The card with ``settings`` put over its own; raises InputError for an unknown one."""
+    defaults = dict(card.get("settings", {}))
+    for key, value in settings.items():
+        if key not in defaults:
+            raise InputError(
+                f"card {card['name']} has no setting {key!r}; it has {', '.join(defaults)}"
+            )
+        defaults[key] = _as_default(card["name"], key, value, defaults[key])
+    return {**card, "settings": defaults}
+
+
+def _as_default(name: str, key: str, value: Any, default: Any) -> Any:
+    """``value`` if it has the type of the card's own value, else an InputError."""
+    match default:
+        case bool():
+            good, expected = isinstance(value, bool), "true or false"
+        case int():
+            good = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+            expected = "a whole number, 0 or more"
+        case float():
+            good = isinstance(value, int | float) and not isinstance(value, bool)
+            expected = "a number"
+        case list():
+            good, expected = isinstance(value, list | tuple), "a list"
+            value = list(value) if good else value
+        case _:
+            good, expected = isinstance(value, str), "text"
+    if not good:
+        raise InputError(f"card {name}: setting {key}={value!r}; expected {expected}")
+    return value

@@ -1,0 +1,122 @@
+"""Splits of a template card: in-domain pairs with a set share of counterexamples, and OOD groups."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mechprobe.errors import InputError
+from mechprobe.tasks.examples import PairExamples
+from mechprobe.tasks.templates import Group, expand_group, read_groups
+
+Item = tuple[str, str, str, str]
+"""Premise, hypothesis, label, group."""
+
+
+def generate_splits(card: Mapping[str, Any], seed: int) -> dict[str, PairExamples]:
+    """The splits of a template card; the same card, settings and seed give the same pairs.
+
+    No pair occurs twice, in one split or in two. The out-of-domain and held-out pairs do not
+    depend on ``n_train``. ``mask`` is the training split.
+    """
+    settings = card["settings"]
+    groups = read_groups(card)
+    seen: set[tuple[str, str]] = set()
+    ood: list[Item] = []
+    for group in _chosen(card, groups, "ood_groups", [g.name for g in groups if g.ood]):
+        rng = random.Random(f"{seed}:ood:{group.name}")
+        ood += _items(group, expand_group(group, settings["n_ood"], rng, seen))
+    dev = _in_domain(card, groups, settings["n_dev"], f"{seed}:dev", seen)
+    train = _in_domain(card, groups, settings["n_train"], f"{seed}:train", seen)
+    splits = {"train": train, "dev": dev, "ood": ood}
+    made = {name: _examples(card, name, items) for name, items in splits.items()}
+    return {**made, "mask": made["train"]}
+
+
+def _chosen(
+    card: Mapping[str, Any], groups: Sequence[Group], setting: str, allowed: Sequence[str]
+) -> list[Group]:
+    wanted = list(card["settings"][setting]) or list(allowed)
+    for name in wanted:
+        if name not in allowed:
+            raise InputError(
+                f"card {card['name']}: {setting} names {name!r}; expected some of "
+                f"{', '.join(allowed)}"
+            )
+    by_name = {group.name: group for group in groups}
+    return [by_name[name] for name in dict.fromkeys(wanted)]
+
+
+def equal_parts(n: int, weights: Sequence[float]) -> list[int]:
+    """``n`` split into whole numbers in proportion to ``weights`` (largest remainders)."""
+    total = sum(weights)
+    exact = [n * w / total for w in weights]
+    parts = [int(e) for e in exact]
+    by_rest = sorted(range(len(weights)), key=lambda i: parts[i] - exact[i])
+    for i in by_rest[: n - sum(parts)]:
+        parts[i] += 1
+    return parts
+
+
+def _in_domain(
+    card: Mapping[str, Any],
+    groups: Sequence[Group],
+    n: int,
+    stream: str,
+    seen: set[tuple[str, str]],
+) -> list[Item]:
+    settings = card["settings"]
+    share = settings["overlap_predicts"]
+    if not 0.5 <= share <= 1:
+        raise InputError(
+            f"card {card['name']}: overlap_predicts={share} is not possible; expected 0.5 to 1"
+        )
+    if not settings["new_words"] or sum(settings["new_words"]) <= 0:
+        raise InputError(
+            f"card {card['name']}: new_words={settings['new_words']} gives no new word any "
+            "weight; expected weights for 1, 2, 3 new words such as [0.5, 0.3, 0.2]"
+        )
+    allowed = [g.name for g in groups if g.counterexample]
+    counter = _chosen(card, groups, "counterexample_groups", allowed)
+    n_counter = equal_parts(n - round(share * n), [1.0] * len(counter))
+    plain = [g for g in groups if g.in_domain > 0]
+    weights = [g.in_domain for g in plain]
+    items: list[Item] = []
+    for group, count in zip(counter, n_counter, strict=True):
+        rng = random.Random(f"{stream}:counterexample:{group.name}")
+        items += _items(group, expand_group(group, count, rng, seen))
+
+    # Labels are balanced over the whole split: the counterexamples count as well.
+    suggested = card["overlap_label"]
+    n_label = sum(label == suggested for _, _, label, _ in items)
+    n_overlap = max(0, min((n + 1) // 2 - n_label, n - len(items)))
+    for group, count in zip(plain, equal_parts(n_overlap, weights), strict=True):
+        rng = random.Random(f"{stream}:overlap:{group.name}")
+        items += _items(group, expand_group(group, count, rng, seen))
+    n_new = n - len(items)
+    for group, count in zip(plain, equal_parts(n_new, weights), strict=True):
+        rng = random.Random(f"{stream}:new_word:{group.name}")
+        pairs = expand_group(group, count, rng, seen, settings["new_words"])
+        items += [(p, h, card["new_word_label"], "new_word") for p, h in pairs]
+    random.Random(f"{stream}:order").shuffle(items)
+    return items
+
+
+def _items(group: Group, pairs: Sequence[tuple[str, str]]) -> list[Item]:
+    return [(premise, hypothesis, group.label, group.name) for premise, hypothesis in pairs]
+
+
+def _examples(card: Mapping[str, Any], split: str, items: Sequence[Item]) -> PairExamples:
+    labels = tuple(card["labels"])
+    index = {label: i for i, label in enumerate(labels)}
+    return PairExamples(
+        first=tuple(premise for premise, *_ in items),
+        second=tuple(hypothesis for _, hypothesis, *_ in items),
+        label=np.array([index[label] for _, _, label, _ in items], dtype=np.int64),
+        labels=labels,
+        group=tuple(group for *_, group in items),
+        name=f"{card['name']}:{split}",
+    )
