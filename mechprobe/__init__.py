@@ -51,7 +51,7 @@ _HOME = {
     "find_subnetworks": "locate.search",
 }
 
-__all__ = [  # noqa: RUF022 -- in the order of _HOME, room by room
+__all__ = [
     "__version__",
     "InputError",
     "Site",
