@@ -52,26 +52,26 @@ _HOME = {
 }
 
 __all__ = [
-    "__version__",
+    "HookedClassifier",
     "InputError",
+    "PairExamples",
     "Site",
     "SiteGrid",
-    "PairExamples",
+    "Subnetwork",
+    "SubnetworkSet",
     "Task",
-    "list_tasks",
-    "load_task",
-    "HookedClassifier",
+    "__version__",
     "build_classifier",
+    "find_subnetworks",
     "from_hf",
+    "list_tasks",
     "load_model",
+    "load_task",
     "run_with_cache",
     "run_with_edits",
     "save_model",
     "site_grid",
     "to_hf",
-    "Subnetwork",
-    "SubnetworkSet",
-    "find_subnetworks",
 ]
 
 
