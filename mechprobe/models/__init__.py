@@ -12,6 +12,9 @@ from mechprobe.models.edits import (
     run_with_edits,
     site_grid,
 )
+from mechprobe.models.hf import from_hf, to_hf
+from mechprobe.models.load import load_model, packaged_minilm
+from mechprobe.models.save import save_model
 
 __all__ = [
     "HookDidNotFire",
@@ -22,8 +25,13 @@ __all__ = [
     "build_decoder",
     "build_encoder",
     "forward",
+    "from_hf",
     "hook_name",
+    "load_model",
+    "packaged_minilm",
     "run_with_cache",
     "run_with_edits",
+    "save_model",
     "site_grid",
+    "to_hf",
 ]

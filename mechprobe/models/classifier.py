@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformer_lens import HookedTransformerConfig
+from transformer_lens import HookedEncoder, HookedTransformerConfig
 from transformer_lens.components.bert_block import BertBlock
 from transformer_lens.components.bert_embed import BertEmbed
 from transformer_lens.components.bert_pooler import BertPooler
@@ -19,6 +20,8 @@ from transformers import PreTrainedTokenizerBase
 
 from mechprobe.errors import InputError
 from mechprobe.models.build import bert_config, default_std, initialise, with_vocabulary
+
+FRESH_HEAD_STD = 0.02  # of a new head on trained blocks, as in BERT's own initialisation
 
 
 class HookedClassifier(HookedRootModule):
@@ -48,9 +51,9 @@ class HookedClassifier(HookedRootModule):
         self.blocks = TypedModuleList([BertBlock(cfg) for _ in range(cfg.n_layers)])
         self.pooler = BertPooler(cfg)
         self.hook_pooled = HookPoint()
-        self.classifier = nn.utils.skip_init(  # a plain Linear would draw from the global generator
-            nn.Linear, cfg.d_model, len(self.labels), dtype=cfg.dtype
-        )
+        # a plain Linear() would draw from the process' generator
+        linear = nn.utils.skip_init(nn.Linear, cfg.d_model, len(self.labels), dtype=cfg.dtype)
+        self.classifier = cast(nn.Linear, linear)
         self.setup()
 
     def encoder_output(
@@ -143,3 +146,24 @@ def build_classifier(
     model = HookedClassifier(cfg, labels, tokenizer)
     initialise(model, init_std or default_std(d_model), seed)
     return model
+
+
+def classifier_from_encoder(
+    encoder: HookedEncoder, labels: Sequence[str], seed: int = 0
+) -> HookedClassifier:
+    """A classifier with copies of an encoder's blocks and pooler and a fresh linear layer.
+
+    Args:
+        seed: decides the fresh weights, N(0, 0.02); an encoder without a pooler gets a fresh one.
+
+    Raises:
+        InputError: the labels cannot work.
+    """
+    cfg = replace(encoder.cfg, seed=None, init_weights=False)
+    model = HookedClassifier(cfg, labels, encoder.tokenizer)
+    for head in (model.pooler, model.classifier):
+        initialise(head, FRESH_HEAD_STD, seed)
+    rooms = ("embed.", "blocks.", "pooler.")
+    kept = {n: p.detach() for n, p in encoder.named_parameters() if n.startswith(rooms)}
+    model.load_state_dict(kept, strict=False)
+    return model.to(next(encoder.parameters()).device)
