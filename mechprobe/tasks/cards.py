@@ -80,7 +80,7 @@ def read_card(name_or_path: str | Path) -> dict[str, Any]:
         if text not in list_tasks():
             near = difflib.get_close_matches(text, list_tasks(), n=3, cutoff=0.0)
             raise InputError(
-                f"no task card {text!r}; nearest: {', '.join(near)} (all: {', '.join(list_tasks())})"
+                f"no task card {text!r}; nearest: {', '.join(near)}; all: {', '.join(list_tasks())}"
             )
     try:
         card = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -97,7 +97,7 @@ def _check(card: Mapping[str, Any]) -> None:
     kind = card.get("kind")
     if kind not in _KINDS:
         raise InputError(
-            f"card {card['name']} has kind {kind!r}; expected kind = {' or '.join(map(repr, _KINDS))}"
+            f"card {card['name']} has kind {kind!r}; expected one of {', '.join(_KINDS)}"
         )
     missing = [key for key in _KINDS[kind] if key not in card]
     if missing:

@@ -40,7 +40,7 @@ class PairExamples:
                 "give one of each per example"
             )
         label = np.asarray(self.label, dtype=np.int64)
-        if len(label) and not (0 <= label.min() and label.max() < len(self.labels)):
+        if len(label) and (label.min() < 0 or label.max() >= len(self.labels)):
             raise InputError(
                 f"{self.name}: label indices run from {label.min()} to {label.max()}; expected "
                 f"0 to {len(self.labels) - 1} for {', '.join(self.labels)}"

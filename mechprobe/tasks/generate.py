@@ -1,4 +1,4 @@
-"""Splits of a template card: in-domain pairs with a set share of counterexamples, and OOD groups."""
+"""Splits of a template card: in-domain pairs with counterexamples, and out-of-domain groups."""
 
 from __future__ import annotations
 

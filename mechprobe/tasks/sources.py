@@ -1,0 +1,88 @@
+"""One source of a file-based card: local files, or a data set of the Hugging Face hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mechprobe.errors import InputError
+from mechprobe.tasks.files import Columns, Fields, Row, find_file, pick_columns, read_fields
+
+_COLUMN_KEYS = ("first", "second", "label")
+
+
+def read_source(card: Mapping[str, Any], name: str, data_dir: Path | None) -> list[Row]:
+    """The pairs of one source: from ``data_dir``, or from the hub where that is None."""
+    source = card["sources"][name]
+    where = f"card {card['name']}: source {name!r}"
+    if data_dir is None:
+        return _from_hub(source, where)
+    if "local" not in source:
+        raise InputError(f"{where} has no local files; leave data_dir out to load it from the hub")
+    local = source["local"]
+    columns = _columns(source, local, where)
+    files = local["files"] if isinstance(local["files"], list) else [local["files"]]
+    rows: list[Row] = []
+    for file in files:
+        path = find_file(data_dir, file, card["name"])
+        fields = read_fields(path, local.get("quoting"), local.get("header", True))
+        rows += pick_columns(fields, columns, path.name)
+    if not rows:
+        raise InputError(f"{where}: no rows in {', '.join(files)}; check the files")
+    return rows
+
+
+def _columns(source: Mapping[str, Any], route: Mapping[str, Any], where: str) -> Columns:
+    settings = {**source, **route}
+    missing = [key for key in (*_COLUMN_KEYS, "labels") if key not in settings]
+    if missing:
+        raise InputError(f"{where} lacks {', '.join(missing)}; add it to the card")
+    return Columns(
+        first=settings["first"],
+        second=settings["second"],
+        label=settings["label"],
+        group=settings.get("group"),
+        labels=settings["labels"],
+        drop=tuple(settings.get("drop", ())),
+        drop_empty=settings.get("drop_empty", False),
+        detokenize=settings.get("detokenize", False),
+    )
+
+
+def _from_hub(source: Mapping[str, Any], where: str) -> list[Row]:
+    """The pairs of the first of the card's hub addresses that can be loaded."""
+    routes = source.get("hub", [])
+    routes = [routes] if isinstance(routes, Mapping) else routes
+    if not routes:
+        raise InputError(
+            f"{where} has no public copy on the hub; give data_dir, a folder with "
+            f"{source.get('local', {}).get('files', 'its files')}"
+        )
+    from datasets import load_dataset
+
+    failures: list[str] = []
+    for route in routes:
+        address = f"{route['path']} {route.get('config', '')}".strip()
+        try:
+            data = load_dataset(
+                route["path"],
+                route.get("config"),
+                split=route["split"],
+                revision=route.get("revision"),
+                **route.get("options", {}),
+            )
+        except Exception as error:  # whatever the hub, the network or the cache raised
+            reason = (str(error).strip().splitlines() or [""])[0]
+            failures.append(f"{address}: {type(error).__name__} {reason}"[:200])
+            continue
+        return pick_columns(_numbered(data), _columns(source, route, where), address)
+    raise InputError(
+        f"{where} could not be loaded from the hub ({'; '.join(failures)}); check the network, or "
+        "give data_dir, a folder with local copies"
+    )
+
+
+def _numbered(data: Any) -> Iterator[tuple[int, Fields]]:
+    for number, fields in enumerate(data, 1):
+        yield number, fields
