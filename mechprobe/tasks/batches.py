@@ -149,7 +149,8 @@ def encode_pairs(
     """
     if too_long not in ("truncate", "raise", "drop"):
         raise InputError(f"too_long={too_long!r}; expected 'truncate', 'raise' or 'drop'")
-    if tokenizer.pad_token_id is None:
+    pad_id = tokenizer.pad_token_id
+    if not isinstance(pad_id, int):
         raise InputError(
             f"{examples.name}: the tokenizer has no padding token; set tokenizer.pad_token"
         )
@@ -179,7 +180,7 @@ def encode_pairs(
         starts=np.cumsum([0, *(len(ids[i]) for i in keep)], dtype=np.int64),
         labels=examples.label[keep],
         index=keep.astype(np.int64),
-        pad_id=int(tokenizer.pad_token_id),
+        pad_id=pad_id,
         n_truncated=len(long) if too_long == "truncate" else 0,
         n_dropped=len(long) if too_long == "drop" else 0,
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from mechprobe.errors import InputError
 from mechprobe.tasks.examples import PairExamples
-from mechprobe.tasks.templates import Group, expand_group, read_groups
+from mechprobe.tasks.templates import Group, expand_group, overlaps, read_groups
 
 Item = tuple[str, str, str, str]
 """Premise, hypothesis, label, group."""
@@ -28,7 +28,7 @@ def generate_splits(card: Mapping[str, Any], seed: int) -> dict[str, PairExample
     ood: list[Item] = []
     for group in _chosen(card, groups, "ood_groups", [g.name for g in groups if g.ood]):
         rng = random.Random(f"{seed}:ood:{group.name}")
-        ood += _items(group, expand_group(group, settings["n_ood"], rng, seen))
+        ood += _items(card, group, expand_group(group, settings["n_ood"], rng, seen))
     dev = _in_domain(card, groups, settings["n_dev"], f"{seed}:dev", seen)
     train = _in_domain(card, groups, settings["n_train"], f"{seed}:train", seen)
     splits = {"train": train, "dev": dev, "ood": ood}
@@ -68,44 +68,66 @@ def _in_domain(
     stream: str,
     seen: set[tuple[str, str]],
 ) -> list[Item]:
+    """``n`` in-domain pairs in random order; half of them have the label overlap suggests."""
     settings = card["settings"]
-    share = settings["overlap_predicts"]
-    if not 0.5 <= share <= 1:
-        raise InputError(
-            f"card {card['name']}: overlap_predicts={share} is not possible; expected 0.5 to 1"
-        )
-    if not settings["new_words"] or sum(settings["new_words"]) <= 0:
-        raise InputError(
-            f"card {card['name']}: new_words={settings['new_words']} gives no new word any "
-            "weight; expected weights for 1, 2, 3 new words such as [0.5, 0.3, 0.2]"
-        )
     allowed = [g.name for g in groups if g.counterexample]
     counter = _chosen(card, groups, "counterexample_groups", allowed)
-    n_counter = equal_parts(n - round(share * n), [1.0] * len(counter))
     plain = [g for g in groups if g.in_domain > 0]
+    _check_mix(card, counter, plain)
     weights = [g.in_domain for g in plain]
     items: list[Item] = []
-    for group, count in zip(counter, n_counter, strict=True):
-        rng = random.Random(f"{stream}:counterexample:{group.name}")
-        items += _items(group, expand_group(group, count, rng, seen))
 
-    # Labels are balanced over the whole split: the counterexamples count as well.
-    suggested = card["overlap_label"]
-    n_label = sum(label == suggested for _, _, label, _ in items)
-    n_overlap = max(0, min((n + 1) // 2 - n_label, n - len(items)))
-    for group, count in zip(plain, equal_parts(n_overlap, weights), strict=True):
-        rng = random.Random(f"{stream}:overlap:{group.name}")
-        items += _items(group, expand_group(group, count, rng, seen))
-    n_new = n - len(items)
-    for group, count in zip(plain, equal_parts(n_new, weights), strict=True):
-        rng = random.Random(f"{stream}:new_word:{group.name}")
-        pairs = expand_group(group, count, rng, seen, settings["new_words"])
-        items += [(p, h, card["new_word_label"], "new_word") for p, h in pairs]
+    def add(kind: str, chosen: Sequence[Group], counts: Sequence[int]) -> None:
+        for group, count in zip(chosen, counts, strict=True):
+            rng = random.Random(f"{stream}:{kind}:{group.name}")
+            if kind == "new_word":
+                pairs = expand_group(group, count, rng, seen, settings["new_words"])
+                items.extend((p, h, card["new_word_label"], "new_word") for p, h in pairs)
+            else:
+                items.extend(_items(card, group, expand_group(group, count, rng, seen)))
+
+    n_counter = n - round(settings["overlap_predicts"] * n)
+    add("counterexample", counter, equal_parts(n_counter, [1.0] * len(counter)))
+    suggested = sum(label == card["overlap_label"] for _, _, label, _ in items)
+    n_overlap = max(0, min((n + 1) // 2 - suggested, n - n_counter))
+    add("overlap", plain, equal_parts(n_overlap, weights))
+    add("new_word", plain, equal_parts(n - len(items), weights))
     random.Random(f"{stream}:order").shuffle(items)
     return items
 
 
-def _items(group: Group, pairs: Sequence[tuple[str, str]]) -> list[Item]:
+def _check_mix(card: Mapping[str, Any], counter: Sequence[Group], plain: Sequence[Group]) -> None:
+    where, settings = f"card {card['name']}", card["settings"]
+    share, new_words = settings["overlap_predicts"], settings["new_words"]
+    if not 0.5 <= share <= 1:
+        raise InputError(f"{where}: overlap_predicts={share} is not possible; expected 0.5 to 1")
+    weights_fit = all(isinstance(w, int | float) and w >= 0 for w in new_words)
+    if not weights_fit or sum(new_words) <= 0:
+        raise InputError(
+            f"{where}: new_words={new_words} are no weights; expected how often 1, 2, 3 words are "
+            "new, such as [0.5, 0.3, 0.2]"
+        )
+    if not plain or not counter:
+        raise InputError(
+            f"{where} has {len(plain)} in-domain groups and {len(counter)} counterexample groups; "
+            "mark at least one group with in_domain and one with counterexample"
+        )
+    for group in counter:
+        if group.overlap == (group.label == card["overlap_label"]):
+            raise InputError(
+                f"{where}: group {group.name!r} is marked as a counterexample, but overlap gives "
+                "its label; take the mark away"
+            )
+
+
+def _items(card: Mapping[str, Any], group: Group, pairs: Sequence[tuple[str, str]]) -> list[Item]:
+    for premise, hypothesis in pairs:
+        if overlaps(premise, hypothesis) != group.overlap:
+            raise InputError(
+                f"card {card['name']}: group {group.name!r} says overlap = "
+                f"{str(group.overlap).lower()}, but not so in {premise!r} -> {hypothesis!r}; mend "
+                "the mark or the template"
+            )
     return [(premise, hypothesis, group.label, group.name) for premise, hypothesis in pairs]
 
 

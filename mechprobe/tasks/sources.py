@@ -21,6 +21,8 @@ def read_source(card: Mapping[str, Any], name: str, data_dir: Path | None) -> li
     if "local" not in source:
         raise InputError(f"{where} has no local files; leave data_dir out to load it from the hub")
     local = source["local"]
+    if "files" not in local:
+        raise InputError(f"{where} has no files under local; add files = [...] to the card")
     columns = _columns(source, local, where)
     files = local["files"] if isinstance(local["files"], list) else [local["files"]]
     rows: list[Row] = []
@@ -63,6 +65,8 @@ def _from_hub(source: Mapping[str, Any], where: str) -> list[Row]:
 
     failures: list[str] = []
     for route in routes:
+        if not {"path", "split"} <= route.keys():
+            raise InputError(f"{where}: its hub table needs path and split; add them to the card")
         address = f"{route['path']} {route.get('config', '')}".strip()
         try:
             data = load_dataset(
@@ -84,5 +88,4 @@ def _from_hub(source: Mapping[str, Any], where: str) -> list[Row]:
 
 
 def _numbered(data: Any) -> Iterator[tuple[int, Fields]]:
-    for number, fields in enumerate(data, 1):
-        yield number, fields
+    yield from enumerate(data, 1)

@@ -78,6 +78,8 @@ def read_words(card: Mapping[str, Any]) -> dict[str, list[Row]]:
     """The card's ``[words.*]`` lists, each word as its forms."""
     lists: dict[str, list[Row]] = {}
     for name, entry in card["words"].items():
+        if not entry.get("list"):
+            raise InputError(f"card {card['name']}: [words.{name}] has no list; add list = [...]")
         forms = list(entry.get("forms", ["word"]))
         rows = [str(word).split("/") for word in entry["list"]]
         for row in rows:
@@ -97,6 +99,11 @@ def read_groups(card: Mapping[str, Any]) -> list[Group]:
     groups = []
     for entry in card["group"]:
         where = f"card {card['name']}: group {entry.get('name', '?')!r}"
+        pairs = entry.get("pairs", [])
+        if "name" not in entry or not pairs or any(len(pair) != 2 for pair in pairs):
+            raise InputError(
+                f'{where} needs a name and pairs; give pairs = [["premise", "hypothesis"], ...]'
+            )
         if entry.get("label") not in card["labels"]:
             raise InputError(
                 f"{where} has label {entry.get('label')!r}; expected one of "
@@ -112,7 +119,7 @@ def read_groups(card: Mapping[str, Any]) -> list[Group]:
                 ood=bool(entry.get("ood", False)),
                 templates=tuple(
                     _template(premise, hypothesis, words, content, where)
-                    for premise, hypothesis in entry["pairs"]
+                    for premise, hypothesis in pairs
                 ),
             )
         )
