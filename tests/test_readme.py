@@ -1,0 +1,98 @@
+"""What the README shows works: its Python, its card, its commands, its paths."""
+
+import gzip
+import json
+import re
+import shlex
+
+import pytest
+
+import mechprobe as mp
+
+
+@pytest.fixture(scope="module")
+def readme(repo) -> str:
+    return (repo / "README.md").read_text(encoding="utf-8")
+
+
+def _blocks(readme: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", readme, flags=re.M | re.S)
+
+
+def _commands(readme: str) -> list[list[str]]:
+    lines = "".join(_blocks(readme, "sh")).splitlines()
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def test_the_python_example_runs(readme, tmp_path, capsys):
+    (code,) = _blocks(readme, "python")
+    pairs = mp.load_task("nli/overlap", n_train=64, n_dev=32, n_ood=8).split("train")
+    from mechprobe.tasks import word_tokenizer
+
+    model = mp.build_classifier(
+        ("entailment", "non-entailment"), word_tokenizer([*pairs.first, *pairs.second]),
+        n_layers=2, n_heads=2, d_model=16, d_mlp=16, n_ctx=64, seed=0,
+    )
+    mp.save_model(model, tmp_path / "model")
+    for shown, small in {
+        '"nli/overlap"': '"nli/overlap", n_train=64, n_dev=32, n_ood=8',
+        "runs/heuristic-core-laptop/models/model-0/step-001000": str(tmp_path / "model"),
+        "seeds=range(6)": "seeds=range(2), steps=2",
+    }.items():
+        assert shown in code
+        code = code.replace(shown, small)
+    names: dict[str, object] = {}
+    exec(code, names)
+    nets = names["nets"]
+    assert isinstance(nets, mp.SubnetworkSet)
+    assert len(nets) == 4
+    assert "seed" in capsys.readouterr().out
+
+
+def test_the_example_card_loads(readme, tmp_path):
+    (card,) = _blocks(readme, "toml")
+    (tmp_path / "stories.toml").write_text(card, encoding="utf-8")
+    table = "story\tending\tverdict\n" + "".join(
+        f"Story {i} begins.\tEnding {i}.\t{'yes' if i % 2 else 'no'}\n" for i in range(6)
+    )
+    (tmp_path / "train.tsv.gz").write_bytes(gzip.compress(table.encode()))
+    (tmp_path / "dev.tsv").write_text(table.replace("Story", "Tale"), encoding="utf-8")
+    row = {"story": "A fox.", "ending": "A fox.", "verdict": "no", "structure": "repeat"}
+    (tmp_path / "repeating.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    task = mp.load_task(tmp_path / "stories.toml", data_dir=tmp_path, n_train=4)
+    assert len(task.split("train")) == 4
+    assert sorted(task.split("dev").first) == [f"Tale {i} begins." for i in range(6)]
+    assert task.split("ood").groups() == ["repeat"]
+    assert task.split("ood").labels[task.split("ood").label[0]] == "does not fit"
+
+
+def test_make_targets_and_variables_exist(repo, readme):
+    makefile = (repo / "Makefile").read_text(encoding="utf-8")
+    used = [c for c in _commands(readme) if c and c[0] == "make"]
+    used += [shlex.split(text) for text in re.findall(r"`(make [^`]*)`", readme)]
+    assert len(used) >= 5
+    for _, target, *variables in used:
+        assert re.search(rf"^{target}:", makefile, flags=re.M), f"no make target {target}"
+        for variable in variables:
+            assert re.search(rf"^{variable.partition('=')[0]} \?=", makefile, flags=re.M)
+
+
+def test_mechprobe_commands_parse(readme, capsys):
+    from mechprobe.cli import main
+
+    used = [c[1:] for c in _commands(readme) if c and c[0] == "mechprobe"]
+    assert {c[0] for c in used} == {"list", "run", "report"}
+    for arguments in used:
+        with pytest.raises(SystemExit) as stop:
+            main([*arguments, "--help"])
+        assert stop.value.code == 0
+        assert "usage: mechprobe" in capsys.readouterr().out
+
+
+def test_paths_exist(repo, readme):
+    layout = readme[readme.index("## Layout") :]
+    named = re.findall(r"`((?:mechprobe|tasks|tests|benchmarks)[\w/.]*)`", layout)
+    named += re.findall(r"\]\(([\w./]+)\)", readme)
+    assert len(named) > 10
+    missing = [path for path in named if not (repo / path).exists()]
+    assert not missing
