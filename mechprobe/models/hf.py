@@ -93,8 +93,8 @@ def to_hf(classifier: HookedClassifier) -> BertForSequenceClassification:
     for entry in (*bert.body(cfg.n_layers), *bert.POOLER, *bert.CLASSIFIER):
         prefix = "" if entry in bert.CLASSIFIER else "bert."
         state[prefix + entry.theirs] = entry.to_theirs(ours[entry.ours], cfg.n_heads)
-    module.load_state_dict(state)
     nn.Module.to(module, device=classifier.classifier.weight.device, dtype=cfg.dtype)
+    module.load_state_dict(state)
     return module.eval()
 
 
@@ -172,7 +172,7 @@ def _gpt2(
     )
     absent = sorted(set(module.state_dict()) - set(state))
     if absent:
-        raise InputError(f"the model lacks weights ({absent[0]} and {len(absent) - 1} more)")
+        raise _lacking(absent)
     model = empty_decoder(_typed(cfg, state), tokenizer)
     weights = {name: value.detach() for name, value in convert_gpt2_weights(module, cfg).items()}
     weights["unembed.b_U"] = torch.zeros(cfg.d_vocab, dtype=cfg.dtype)
@@ -200,11 +200,15 @@ def _fill(
     entries, n_heads = tuple(entries), model.cfg.n_heads
     absent = [entry.theirs for entry in entries if entry.theirs not in state]
     if absent:
-        raise InputError(
-            f"the model lacks trained weights ({absent[0]} and {len(absent) - 1} more); give the "
-            "folder or module it was trained as"
-        )
+        raise _lacking(absent)
     load_weights(model, {e.ours: e.to_ours(state[e.theirs], n_heads) for e in entries})
+
+
+def _lacking(absent: Sequence[str]) -> InputError:
+    return InputError(
+        f"the model lacks trained weights ({absent[0]} and {len(absent) - 1} more); give the "
+        "folder or module it was trained as"
+    )
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformer_lens import HookedEncoder, HookedEncoderDecoder, HookedTransformer
 from transformer_lens.loading_from_pretrained import make_model_alias_map
@@ -219,7 +220,7 @@ def _read_hf(
             module, report = kind.from_pretrained(
                 source, local_files_only=local, weights_only=True, output_loading_info=True
             )
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         if not local:
             raise
         reason = str(error).splitlines()[0]

@@ -64,16 +64,17 @@ def load_saved(folder: str | Path, tokenizer: PreTrainedTokenizerBase | None = N
         described = json.loads((folder / DESCRIPTION).read_text())
         kind, settings = described["class"], dict(described["config"])
         settings["dtype"] = getattr(torch, described["dtype"])
-        if described["format"] != FORMAT:
-            raise InputError(
-                f"{folder} is in format {described['format']}, this version reads {FORMAT}; use "
-                "the version of mechprobe that wrote it"
-            )
+        written = described["format"]
         weights = load_file(folder / WEIGHTS)
-    except InputError:
-        raise
     except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
-        raise InputError(f"{folder} is not a readable saved model ({error})") from None
+        raise InputError(
+            f"{folder} is not a readable saved model ({error}); save it again"
+        ) from None
+    if written != FORMAT:
+        raise InputError(
+            f"{folder} is in format {written}, this version reads {FORMAT}; use the version of "
+            "mechprobe that wrote it"
+        )
     cfg = make_config(**settings)
     model = _empty(kind, cfg, described, tokenizer or load_tokenizer(folder))
     load_weights(model, weights)

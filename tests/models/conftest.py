@@ -94,7 +94,7 @@ def make_batch() -> Callable[..., Batch]:
         generator = torch.Generator().manual_seed(seed)
         n, width = len(lengths), pad_to or max(lengths)
         real = torch.arange(width) < torch.tensor(lengths)[:, None]
-        drawn = torch.randint(1, VOCAB, (n, N_CTX), generator=generator)[:, :width]
+        drawn = torch.randint(1, VOCAB, (n, 2 * N_CTX), generator=generator)[:, :width]
         halves = torch.arange(width) >= torch.tensor(lengths)[:, None] // 2
         return Batch(
             tokens=torch.where(real, drawn, 0),
@@ -120,6 +120,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=inner, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]",
         sep_token="[SEP]", mask_token="[MASK]", bos_token="[CLS]", eos_token="[SEP]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     )  # fmt: skip
 
 

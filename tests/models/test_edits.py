@@ -67,9 +67,7 @@ def test_an_edit_gets_the_shape_it_is_promised(model, make_batch):
         Site("neuron", 1, 5): (2, 6),
     }
     seen = {}
-    edits = {
-        site: (lambda x, site=site: seen.setdefault(site, x) * 1) for site in expected
-    }
+    edits = {site: (lambda x, site=site: seen.setdefault(site, x) * 1) for site in expected}
     run_with_edits(model, batch, edits)
     assert {site: tuple(value.shape) for site, value in seen.items()} == expected
 
@@ -131,7 +129,7 @@ def test_a_hook_that_does_not_fire_raises(model, make_batch):
     ],
 )
 def test_a_site_outside_the_model_names_the_nearest(model, make_batch, site, nearest):
-    with pytest.raises(InputError, match="no (site|neuron)") as caught:
+    with pytest.raises(InputError, match=r"no (site|neuron)") as caught:
         run_with_edits(model, make_batch(5), {Site.parse(site): torch.zeros_like})
     assert site in str(caught.value)
     assert nearest in str(caught.value)
