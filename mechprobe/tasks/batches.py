@@ -120,7 +120,8 @@ class Encoded:
     def _pad(self, rows: np.ndarray) -> Batch:
         lengths = self.lengths[rows]
         mask = np.arange(lengths.max())[None, :] < lengths[:, None]
-        source = np.concatenate([np.arange(self.starts[r], self.starts[r + 1]) for r in rows])
+        spans = [np.arange(int(self.starts[r]), int(self.starts[r + 1])) for r in rows]
+        source = np.concatenate(spans)
         tokens = np.full(mask.shape, self.pad_id, dtype=np.int64)
         segments = np.zeros(mask.shape, dtype=np.int64)
         tokens[mask] = self.tokens[source]

@@ -8,10 +8,10 @@ import json
 import lzma
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from mechprobe.errors import InputError
 
@@ -108,7 +108,7 @@ def read_fields(path: Path, quoting: str | None, header: bool) -> Iterator[tuple
         ) from error
 
 
-def _json_rows(file: TextIO, name: str) -> Iterator[tuple[int, Fields]]:
+def _json_rows(file: Iterable[str], name: str) -> Iterator[tuple[int, Fields]]:
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue
@@ -126,7 +126,9 @@ def _json_rows(file: TextIO, name: str) -> Iterator[tuple[int, Fields]]:
         yield number, fields
 
 
-def _rows(file: TextIO, name: str, delimiter: str, quoted: bool) -> Iterator[tuple[int, list[str]]]:
+def _rows(
+    file: Iterable[str], name: str, delimiter: str, quoted: bool
+) -> Iterator[tuple[int, list[str]]]:
     if not quoted:
         for number, line in enumerate(file, 1):
             yield number, line.rstrip("\r\n").split(delimiter)

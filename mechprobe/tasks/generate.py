@@ -75,13 +75,14 @@ def _in_domain(
     plain = [g for g in groups if g.in_domain > 0]
     _check_mix(card, counter, plain)
     weights = [g.in_domain for g in plain]
+    new_words = [float(w) for w in settings["new_words"]]
     items: list[Item] = []
 
     def add(kind: str, chosen: Sequence[Group], counts: Sequence[int]) -> None:
         for group, count in zip(chosen, counts, strict=True):
             rng = random.Random(f"{stream}:{kind}:{group.name}")
             if kind == "new_word":
-                pairs = expand_group(group, count, rng, seen, settings["new_words"])
+                pairs = expand_group(group, count, rng, seen, new_words)
                 items.extend((p, h, card["new_word_label"], "new_word") for p, h in pairs)
             else:
                 items.extend(_items(card, group, expand_group(group, count, rng, seen)))

@@ -11,7 +11,7 @@ import numpy as np
 from mechprobe.errors import InputError
 from mechprobe.tasks.examples import PairExamples
 from mechprobe.tasks.files import Row
-from mechprobe.tasks.sources import read_source
+from mechprobe.tasks.sources import check_source, read_source
 
 _PART_KEYS = ("source", "take", "take_per_group", "share", "groups", "relabel")
 
@@ -24,7 +24,10 @@ def mix_splits(card: dict[str, Any], data_dir: Path | None, seed: int) -> dict[s
     and held out is noted under ``card["counts"]``.
     """
     sources: dict[str, list[Row]] = {}
-    for name in _sources_of(card):
+    used = _sources_of(card)
+    for name in used:
+        check_source(card, name, data_dir)
+    for name in used:
         sources[name] = read_source(card, name, data_dir)
     counts: dict[str, Any] = {"read": {name: len(rows) for name, rows in sources.items()}}
     held_out: set[tuple[str, str]] = set()

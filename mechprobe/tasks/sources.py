@@ -12,19 +12,50 @@ from mechprobe.tasks.files import Columns, Fields, Row, find_file, pick_columns,
 _COLUMN_KEYS = ("first", "second", "label")
 
 
+def check_source(card: Mapping[str, Any], name: str, data_dir: Path | None) -> None:
+    """Raise InputError if a source cannot be read this way, before anything long is done."""
+    source = card["sources"][name]
+    where = f"card {card['name']}: source {name!r}"
+    if data_dir is None:
+        if not source.get("hub"):
+            raise InputError(
+                f"{where} has no public copy on the hub; give data_dir, a folder with "
+                f"{', '.join(_files(source)) or 'its files'}"
+            )
+        for route in _routes(source):
+            if not {"path", "split"} <= route.keys():
+                raise InputError(
+                    f"{where}: its hub table needs path and split; add them to the card"
+                )
+            _columns(source, route, where)
+        return
+    if "local" not in source:
+        raise InputError(f"{where} has no local files; leave data_dir out to load it from the hub")
+    if not _files(source):
+        raise InputError(f"{where} has no files under local; add files = [...] to the card")
+    _columns(source, source["local"], where)
+    for file in _files(source):
+        find_file(data_dir, file, card["name"])
+
+
+def _files(source: Mapping[str, Any]) -> list[str]:
+    files = source.get("local", {}).get("files", [])
+    return files if isinstance(files, list) else [files]
+
+
+def _routes(source: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    routes = source["hub"]
+    return [routes] if isinstance(routes, Mapping) else routes
+
+
 def read_source(card: Mapping[str, Any], name: str, data_dir: Path | None) -> list[Row]:
-    """The pairs of one source: from ``data_dir``, or from the hub where that is None."""
+    """The pairs of a source that passed ``check_source``: from ``data_dir``, or from the hub."""
     source = card["sources"][name]
     where = f"card {card['name']}: source {name!r}"
     if data_dir is None:
         return _from_hub(source, where)
-    if "local" not in source:
-        raise InputError(f"{where} has no local files; leave data_dir out to load it from the hub")
-    local = source["local"]
-    if "files" not in local:
-        raise InputError(f"{where} has no files under local; add files = [...] to the card")
+    local, files = source["local"], _files(source)
     columns = _columns(source, local, where)
-    files = local["files"] if isinstance(local["files"], list) else [local["files"]]
     rows: list[Row] = []
     for file in files:
         path = find_file(data_dir, file, card["name"])
@@ -54,19 +85,10 @@ def _columns(source: Mapping[str, Any], route: Mapping[str, Any], where: str) ->
 
 def _from_hub(source: Mapping[str, Any], where: str) -> list[Row]:
     """The pairs of the first of the card's hub addresses that can be loaded."""
-    routes = source.get("hub", [])
-    routes = [routes] if isinstance(routes, Mapping) else routes
-    if not routes:
-        raise InputError(
-            f"{where} has no public copy on the hub; give data_dir, a folder with "
-            f"{source.get('local', {}).get('files', 'its files')}"
-        )
     from datasets import load_dataset
 
     failures: list[str] = []
-    for route in routes:
-        if not {"path", "split"} <= route.keys():
-            raise InputError(f"{where}: its hub table needs path and split; add them to the card")
+    for route in _routes(source):
         address = f"{route['path']} {route.get('config', '')}".strip()
         try:
             data = load_dataset(

@@ -1,0 +1,78 @@
+import subprocess
+import sys
+
+import pytest
+
+from mechprobe.errors import InputError
+from mechprobe.tasks import list_tasks, load_task
+from mechprobe.tasks.cards import read_card, resolve_card
+
+
+def test_the_cards_of_the_repository_are_listed(repo):
+    files = (repo / "tasks").rglob("*.toml")
+    names = [p.relative_to(repo / "tasks").with_suffix("").as_posix() for p in files]
+    assert list_tasks() == sorted(names)
+    assert {"nli/overlap", "nli/mnli-hans", "nli/snli", "paraphrase/qqp-paws"} <= set(names)
+
+
+@pytest.mark.parametrize("name", list_tasks())
+def test_every_card_says_what_a_study_needs(name):
+    card = read_card(name)
+    assert card["title"]
+    assert card["ood_score_groups"]
+    assert {"n_train", "n_dev", "n_ood"} <= card["settings"].keys()
+
+
+def test_settings_override_the_cards_own_and_are_kept():
+    task = load_task("nli/overlap", n_train=20, n_dev=10, n_ood=2, seed=5)
+    assert task.name == task.card["name"] == "nli/overlap"
+    assert len(task.split("train")) == 20
+    assert task.card["settings"]["n_train"] == 20
+    assert task.card["settings"]["seed"] == 5
+    assert task.card["settings"]["overlap_predicts"] == 0.96
+
+
+def test_a_whole_number_is_good_where_the_card_has_a_fraction_but_not_the_other_way():
+    card = {"name": "toy", "settings": {"share": 0.5, "n": 3, "on": True, "name": "x"}}
+    assert resolve_card(card, {"share": 1})["settings"]["share"] == 1
+    wrong = {"n": 0.5, "share": "much", "on": 1, "name": 2}
+    for key, value in wrong.items():
+        with pytest.raises(InputError, match=f"card toy: setting {key}={value!r}; expected"):
+            resolve_card(card, {key: value})
+    assert card["settings"]["share"] == 0.5
+
+
+def test_an_unknown_card_names_the_nearest():
+    with pytest.raises(InputError, match="no task card 'nli/mnli-hands'; nearest: nli/mnli-hans"):
+        load_task("nli/mnli-hands")
+    with pytest.raises(InputError, match=r"no card at nowhere\.toml"):
+        load_task("nowhere.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b'kind = "files"\nlabels = [1 2]\n', r"bad\.toml is not valid TOML: .*at line 2"),
+        (b'kind = "\xff"\n', r"bad\.toml is not UTF-8 text"),
+        (b'kind = "poem"\n', "has kind 'poem'; expected one of templates, files"),
+        (b'kind = "files"\nlabels = ["a"]\n', "lacks sources, splits; add it to the card"),
+    ],
+)
+def test_a_card_that_cannot_be_read_is_refused_in_one_line(tmp_path, text, message):
+    (tmp_path / "bad.toml").write_bytes(text)
+    with pytest.raises(InputError, match=message) as refused:
+        load_task(tmp_path / "bad.toml")
+    assert "\n" not in str(refused.value)
+
+
+def test_listing_and_generating_load_no_torch():
+    code = (
+        "import sys; from mechprobe.tasks import list_tasks, load_task; list_tasks(); "
+        "load_task('nli/overlap', n_train=9, n_dev=9, n_ood=1); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_source_without_public_copy_is_named_before_anything_is_loaded():
+    with pytest.raises(InputError, match=r"'paws_qqp' has no public copy.* paraphrase/paws_qqp"):
+        load_task("paraphrase/qqp-paws")
