@@ -1,0 +1,173 @@
+"""Baselines: what a closed gate puts in a component's place.
+
+zero: nothing. mean: the component's mean over data. mean_position: its mean per position.
+resample: its value on another example of the batch. paired: its value in the counterfactual run.
+Each kind is a function that makes a ``Baseline``; ``Baseline.values`` gives, for every layer-wide
+site, a tensor that broadcasts against the activation: heads [batch or 1, pos or 1, head, d_head],
+MLPs [batch or 1, pos or 1, d_model].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from mechprobe.errors import InputError
+from mechprobe.models.edits import run_with_cache
+from mechprobe.sites import Site, SiteGrid
+from mechprobe.tasks.batches import Batch
+
+KINDS = ("zero", "mean", "mean_position", "resample", "paired")
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A kind of baseline and the rule that gives its values for a batch."""
+
+    kind: str
+    values: Callable[[nn.Module, Batch, SiteGrid], Mapping[Site, Tensor]]
+
+
+def layer_sites(grid: SiteGrid) -> list[Site]:
+    """The layer-wide sites of a grid: all heads of each layer, then each MLP layer."""
+    heads = [Site("head", layer) for layer in range(grid.n_layers)] if grid.heads else []
+    return heads + ([Site("mlp", layer) for layer in range(grid.n_layers)] if grid.mlps else [])
+
+
+def zero_baseline() -> Baseline:
+    """A closed component writes nothing."""
+
+    def values(model: nn.Module, batch: Batch, grid: SiteGrid) -> Mapping[Site, Tensor]:
+        like = next(model.parameters())
+        head, mlp = like.new_zeros(1, 1, 1, 1), like.new_zeros(1, 1, 1)
+        return {s: head if s.kind == "head" else mlp for s in layer_sites(grid)}
+
+    return Baseline("zero", values)
+
+
+def mean_baseline(
+    model: nn.Module, batches: Sequence[Batch], grid: SiteGrid, *, per_position: bool = False
+) -> Baseline:
+    """The component's mean activation over the real (unpadded) tokens of ``batches``.
+
+    Mean ablation as in Bhaskar et al. 2024 (section 3): one mean per dimension of a head's z and
+    of an MLP's output. With ``per_position`` one mean per position; positions the data never
+    reach take the overall mean. Sums run in float64.
+    """
+    if not batches:
+        raise InputError("a mean baseline needs at least one batch of data")
+    sites = layer_sites(grid)
+    n_pos = max(b.tokens.shape[1] for b in batches)
+    count = torch.zeros(n_pos, dtype=torch.float64, device=batches[0].tokens.device)
+    sums: dict[Site, Tensor] = {}
+    with torch.no_grad():
+        for batch in batches:
+            _, cache = run_with_cache(model, batch, sites)
+            real = batch.attention_mask.to(torch.float64)
+            count[: real.shape[1]] += real.sum(0)
+            for site in sites:
+                act = cache[site].to(torch.float64)
+                part = torch.einsum("bp,bp...->p...", real, act)
+                if site not in sums:
+                    sums[site] = torch.zeros(
+                        n_pos, *part.shape[1:], dtype=torch.float64, device=part.device
+                    )
+                sums[site][: part.shape[0]] += part
+    dtype = next(model.parameters()).dtype
+    overall: dict[Site, Tensor] = {}
+    by_position: dict[Site, Tensor] = {}
+    for site, total in sums.items():
+        mean = total.sum(0, keepdim=True) / count.sum()
+        axes = (-1, *[1] * (total.dim() - 1))
+        at = torch.where((count > 0).view(axes), total / count.clamp(min=1).view(axes), mean)
+        overall[site] = mean.to(dtype).unsqueeze(0)
+        by_position[site] = at.to(dtype).unsqueeze(0)
+
+    def values(model: nn.Module, batch: Batch, grid: SiteGrid) -> Mapping[Site, Tensor]:
+        if not per_position:
+            return overall
+        wanted = batch.tokens.shape[1]
+        return {s: _to_length(at, wanted, overall[s]) for s, at in by_position.items()}
+
+    return Baseline("mean_position" if per_position else "mean", values)
+
+
+def resample_baseline(seed: int) -> Baseline:
+    """The component's value on another example of the same batch (a seeded derangement).
+
+    Positions past the donor's length take the donor's positions again from its start, so that no
+    padding is ever patched in. Raises InputError for a batch of one.
+    """
+
+    def values(model: nn.Module, batch: Batch, grid: SiteGrid) -> Mapping[Site, Tensor]:
+        n, n_pos = batch.tokens.shape
+        if n < 2:
+            raise InputError("the resample baseline needs batches of at least two examples")
+        rng = np.random.default_rng([seed, *batch.index.tolist()])
+        order = rng.permutation(n)
+        donor = torch.empty(n, dtype=torch.long)
+        donor[torch.from_numpy(order)] = torch.from_numpy(np.roll(order, 1))
+        donor = donor.to(batch.tokens.device)
+        length = batch.attention_mask.sum(1)[donor]
+        position = torch.arange(n_pos, device=donor.device).unsqueeze(0) % length.unsqueeze(1)
+        with torch.no_grad():
+            _, cache = run_with_cache(model, batch, layer_sites(grid))
+        rows = rearrange(donor, "b -> b 1")
+        return {site: act[rows, position] for site, act in cache.items()}
+
+    return Baseline("resample", values)
+
+
+def paired_baseline(counterfactual: Callable[[Batch], Batch]) -> Baseline:
+    """The component's value in the counterfactual run of each example.
+
+    Args:
+        counterfactual: gives the counterfactual batch of a batch, with the same [batch, pos] shape.
+    """
+
+    def values(model: nn.Module, batch: Batch, grid: SiteGrid) -> Mapping[Site, Tensor]:
+        other = counterfactual(batch)
+        if other.tokens.shape != batch.tokens.shape:
+            raise InputError(
+                f"the counterfactual batch has shape {tuple(other.tokens.shape)}, the clean one "
+                f"{tuple(batch.tokens.shape)}; paired baselines need the same length: pad both"
+            )
+        with torch.no_grad():
+            _, cache = run_with_cache(model, other, layer_sites(grid))
+        return cache
+
+    return Baseline("paired", values)
+
+
+def make_baseline(
+    kind: str, model: nn.Module, batches: Sequence[Batch], grid: SiteGrid, *, seed: int = 0
+) -> Baseline:
+    """A baseline by name, for the kinds that need only data: zero, mean, mean_position, resample.
+
+    Raises InputError for an unknown kind, and for "paired", which needs counterfactual inputs
+    (``paired_baseline``).
+    """
+    if kind == "zero":
+        return zero_baseline()
+    if kind in ("mean", "mean_position"):
+        return mean_baseline(model, batches, grid, per_position=kind == "mean_position")
+    if kind == "resample":
+        return resample_baseline(seed)
+    if kind == "paired":
+        raise InputError(
+            "the paired baseline needs counterfactual inputs: call paired_baseline(counterfactual)"
+        )
+    raise InputError(f"unknown baseline {kind!r}; one of {', '.join(KINDS)}")
+
+
+def _to_length(value: Tensor, n_pos: int, overall: Tensor) -> Tensor:
+    """Cut [1, pos, ...] to n_pos positions, or extend it by the overall mean [1, 1, ...]."""
+    if value.shape[1] >= n_pos:
+        return value[:, :n_pos]
+    extra = overall.expand(-1, n_pos - value.shape[1], *value.shape[2:])
+    return torch.cat([value, extra], dim=1)

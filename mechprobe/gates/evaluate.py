@@ -1,0 +1,52 @@
+"""Per-example outcomes of K gated models over many batches, in the order of the examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from mechprobe.gates.baselines import Baseline
+from mechprobe.gates.reference import gated_logits
+from mechprobe.models.edits import forward
+from mechprobe.sites import SiteGrid
+from mechprobe.tasks.batches import Batch
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    gates: Float[Tensor, "k site"] | None,
+    grid: SiteGrid,
+    baseline: Baseline,
+    metric: Callable[[Tensor, Batch], Tensor],
+    *,
+    chunk: int | None = None,
+    on_batch: Callable[[], None] | None = None,
+) -> Shaped[np.ndarray, "k example"]:
+    """A per-example metric of every gate vector: float64 [k, example].
+
+    Args:
+        gates: one row a gate vector; None runs the untouched model (k = 1).
+        metric: takes logits [batch, ...] and the batch, gives [batch].
+        on_batch: called after each batch, for a progress bar.
+
+    Examples stand in the order of ``Batch.index``, which must cover 0 .. n-1.
+    """
+    n = sum(len(batch) for batch in batches)
+    k = 1 if gates is None else gates.shape[0]
+    out = np.full((k, n), np.nan)
+    for batch in batches:
+        if gates is None:
+            logits = forward(model, batch).unsqueeze(0)
+        else:
+            logits = gated_logits(model, batch, gates, grid, baseline, chunk=chunk)
+        rows = torch.stack([metric(row, batch) for row in logits])
+        out[:, batch.index.cpu().numpy()] = rows.double().cpu().numpy()
+        if on_batch is not None:
+            on_batch()
+    return out

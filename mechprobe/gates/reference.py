@@ -1,0 +1,100 @@
+"""The reference path: K gate vectors through one frozen model, by TransformerLens hooks.
+
+``out = g * own + (1 - g) * baseline`` at every gated site. Slow and obvious: every faster path is
+tested against it. The K vectors are stacked along the batch axis, ``chunk`` of them at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mechprobe.gates.baselines import Baseline
+from mechprobe.models.edits import run_with_edits
+from mechprobe.sites import Site, SiteGrid
+from mechprobe.tasks.batches import Batch
+
+_TOKENS_AT_ONCE = 2048
+
+
+def gated_logits(
+    model: nn.Module,
+    batch: Batch,
+    gates: Float[Tensor, "k site"],
+    grid: SiteGrid,
+    baseline: Baseline,
+    *,
+    chunk: int | None = None,
+) -> Float[Tensor, "k batch ..."]:
+    """Logits of K gated copies of the model on one batch.
+
+    Args:
+        model: any model ``mechprobe.load_model`` returns; its weights are not changed.
+        batch: tokens [batch, pos].
+        gates: one row a gate vector, columns in the order of ``grid.sites``; any float dtype.
+        grid: the gated sites; sites outside it stay open.
+        baseline: what a closed gate puts in place.
+        chunk: how many gate vectors run stacked at once; None picks by the number of tokens.
+
+    Returns:
+        Logits [k, batch, label] of a classifier, [k, batch, pos, vocab] of a language model;
+        differentiable with respect to ``gates``.
+    """
+    if gates.shape[-1] != len(grid):
+        raise ValueError(f"gates have {gates.shape[-1]} columns, the grid has {len(grid)} sites")
+    if chunk is None:
+        chunk = max(1, _TOKENS_AT_ONCE // max(1, batch.tokens.numel()))
+    values = baseline.values(model, batch, grid)
+    rows = []
+    for part in gates.split(chunk):
+        k = part.shape[0]
+        stacked = batch if k == 1 else _stack(batch, k)
+        edits = _edits(part, grid, values, len(batch))
+        logits = run_with_edits(model, stacked, edits)
+        rows.append(rearrange(logits, "(k batch) ... -> k batch ...", k=k))
+    return torch.cat(rows)
+
+
+def _edits(
+    gates: Float[Tensor, "k site"], grid: SiteGrid, values: Mapping[Site, Tensor], n_batch: int
+) -> dict[Site, Callable[[Tensor], Tensor]]:
+    """One edit per layer and kind; a fully open layer-wide gate of constant 1 is still applied."""
+    edits: dict[Site, Callable[[Tensor], Tensor]] = {}
+    if grid.heads:
+        by_layer = rearrange(
+            gates[:, : grid.n_head_sites], "k (layer head) -> layer k head", layer=grid.n_layers
+        )
+        for layer in range(grid.n_layers):
+            site = Site("head", layer)
+            g = repeat(by_layer[layer], "k head -> (k batch) 1 head 1", batch=n_batch)
+            edits[site] = _gate(g, values[site], n_batch)
+    if grid.mlps:
+        for layer in range(grid.n_layers):
+            site = Site("mlp", layer)
+            g = repeat(gates[:, grid.n_head_sites + layer], "k -> (k batch) 1 1", batch=n_batch)
+            edits[site] = _gate(g, values[site], n_batch)
+    return edits
+
+
+def _gate(g: Tensor, base: Tensor, n_batch: int) -> Callable[[Tensor], Tensor]:
+    def edit(own: Tensor) -> Tensor:
+        k = own.shape[0] // n_batch
+        stands = base if base.shape[0] == 1 or k == 1 else repeat(base, "b ... -> (k b) ...", k=k)
+        return stands + g.to(own.dtype) * (own - stands)
+
+    return edit
+
+
+def _stack(batch: Batch, k: int) -> Batch:
+    """The batch k times over, [k * batch, pos]."""
+    return Batch(
+        **{
+            field.name: repeat(getattr(batch, field.name), "b ... -> (k b) ...", k=k)
+            for field in fields(batch)
+        }
+    )

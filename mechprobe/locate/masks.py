@@ -1,0 +1,332 @@
+"""Learned masks: hard concrete gates on a frozen model, trained to a target sparsity.
+
+K members (one seed and one target each) advance together on the same batches; their parameters
+never mix, so each equals its own single run. Objective per member: faithfulness to the full model
+(KL of its logits) or the task's own loss, plus a Lagrangian on the sparsity.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mechprobe.errors import InputError
+from mechprobe.gates.baselines import Baseline
+from mechprobe.gates.reference import gated_logits
+from mechprobe.locate import hard_concrete
+from mechprobe.models.edits import forward
+from mechprobe.sites import SiteGrid
+from mechprobe.tasks.batches import Batch
+from mechprobe.tasks.metrics import kl, label_loss
+
+
+@dataclass(frozen=True)
+class MaskSettings:
+    """How a mask is trained; the defaults are ours, ``published_settings`` gives the paper's.
+
+    rule "expected": the Lagrangian acts on the closed-form expected share of closed gates.
+    rule "published": it acts on the sampled gates, 1 - mean(g) (Bhaskar et al. 2024, section 3).
+    """
+
+    rule: Literal["expected", "published"] = "expected"
+    objective: Literal["kl", "task"] = "kl"
+    steps: int = 500
+    accumulation: int = 1
+    lr: float = 0.1
+    lambda_lr: float = 1.0
+    weight_decay: float = 0.01
+    lr_warmup_steps: int = 20
+    sparsity_warmup: float = 0.6
+    warmup_shape: Literal["linear", "logarithmic"] = "linear"
+    init: float = 3.0
+    init_sd: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.rule not in ("expected", "published"):
+            raise InputError(f"unknown rule {self.rule!r}; expected 'expected' or 'published'")
+        if self.objective not in ("kl", "task"):
+            raise InputError(f"unknown objective {self.objective!r}; expected 'kl' or 'task'")
+        if self.warmup_shape not in ("linear", "logarithmic"):
+            raise InputError(
+                f"unknown warm-up {self.warmup_shape!r}; expected 'linear' or 'logarithmic'"
+            )
+        if self.steps < 1 or self.accumulation < 1:
+            raise InputError("a mask needs at least one step and one micro-batch a step")
+        if not 0 <= self.sparsity_warmup <= 1:
+            raise InputError(
+                f"sparsity_warmup is a share of the steps, 0 to 1; got {self.sparsity_warmup}"
+            )
+
+
+def published_settings(sparsity: float) -> MaskSettings:
+    """The settings of Bhaskar et al. 2024 for one target sparsity (9,300 steps at 50 %).
+
+    Sparsity rises over 6,500 + 50 s steps, s in percent, and training goes on for 6 s more; the
+    learning rate warms up for 200 steps; log alpha starts at N(10, .01); batches of 32 x 4.
+    """
+    s = 100 * check_sparsity(sparsity)
+    rise = round(6_500 + 50 * s)
+    steps = round(rise + 6 * s)
+    return MaskSettings(
+        rule="published", steps=steps, accumulation=4, lr_warmup_steps=200,
+        sparsity_warmup=rise / steps, init=10.0,
+    )
+
+
+def check_sparsity(sparsity: float) -> float:
+    """The sparsity itself when it lies inside (0, 1), else InputError."""
+    if not (isinstance(sparsity, int | float) and 0 < sparsity < 1):
+        raise InputError(
+            f"sparsity {sparsity!r} is outside (0, 1); give the share of sites to close, e.g. 0.5"
+        )
+    return float(sparsity)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One mask of a search: its noise seed and its target share of closed gates."""
+
+    seed: int
+    sparsity: float
+
+
+class StateStore(Protocol):
+    """Where a search keeps its state between kills (``mechprobe.runs.Checkpoint`` is one)."""
+
+    def save(self, state: dict) -> None: ...
+    def load(self) -> dict | None: ...
+    def delete(self) -> None: ...
+
+
+def target_at(step: int, sparsity: float, settings: MaskSettings) -> float:
+    """Target sparsity at a step: from 0, linearly in t or linearly in log(1 - t)."""
+    rise = settings.sparsity_warmup * settings.steps
+    share = 1.0 if rise <= 0 else min(1.0, (step + 1) / rise)
+    if settings.warmup_shape == "linear":
+        return share * sparsity
+    return 1 - math.exp(share * math.log(1 - sparsity))
+
+
+def sparsity_penalty(
+    closed: Float[Tensor, "k"], target: Float[Tensor, "k"], multipliers: Float[Tensor, "k 2"]
+) -> Float[Tensor, "k"]:
+    """Lagrangian lambda1 (t - s) + lambda2 (t - s)^2 per member."""
+    gap = target - closed
+    return multipliers[:, 0] * gap + multipliers[:, 1] * gap**2
+
+
+class MaskTrainer:
+    """State of K masks in training: log alpha [k, site], multipliers [k, 2], optimisers, step.
+
+    The multipliers climb (gradient ascent by AdamW at ``lambda_lr``), log alpha descends.
+    """
+
+    def __init__(
+        self, members: Sequence[Member], n_sites: int, settings: MaskSettings,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.members, self.settings, self.step_number = list(members), settings, 0
+        starts = []
+        for member in self.members:
+            check_sparsity(member.sparsity)
+            rng = np.random.Generator(np.random.Philox(key=[member.seed, 0x696E6974]))
+            starts.append(settings.init + settings.init_sd * rng.standard_normal(n_sites))
+        start = torch.from_numpy(np.stack(starts)).float().to(device)
+        self.log_alpha = nn.Parameter(start)
+        self.multipliers = nn.Parameter(torch.zeros(len(self.members), 2, device=device))
+        self.descent = torch.optim.AdamW(
+            [self.log_alpha], lr=settings.lr, weight_decay=settings.weight_decay
+        )
+        self.ascent = torch.optim.AdamW(
+            [self.multipliers], lr=settings.lambda_lr, weight_decay=settings.weight_decay,
+            maximize=True,
+        )
+
+    def gates(self, micro: int = 0) -> Float[Tensor, "k site"]:
+        """Fresh samples for this step; noise depends only on (member seed, step, micro-batch)."""
+        draw = self.step_number * self.settings.accumulation + micro
+        n_sites = self.log_alpha.shape[1]
+        u = torch.stack([hard_concrete.uniform_noise(m.seed, draw, n_sites) for m in self.members])
+        return hard_concrete.sample(self.log_alpha, u.to(self.log_alpha.device))
+
+    def closed_share(self, gates: Float[Tensor, "k site"]) -> Float[Tensor, "k"]:
+        """The sparsity the Lagrangian sees: of the sample (published) or expected (ours)."""
+        if self.settings.rule == "published":
+            return 1 - gates.mean(-1)
+        return hard_concrete.probability_closed(self.log_alpha).mean(-1)
+
+    def targets(self) -> Float[Tensor, "k"]:
+        """Each member's target sparsity at this step."""
+        now = [target_at(self.step_number, m.sparsity, self.settings) for m in self.members]
+        return torch.tensor(now, device=self.log_alpha.device)
+
+    def update(self) -> None:
+        """One optimiser step on the gradients at hand, with the learning-rate schedule."""
+        s = self.settings
+        warm = min(1.0, (self.step_number + 1) / max(1, s.lr_warmup_steps))
+        left = (s.steps - self.step_number) / max(1, s.steps - s.lr_warmup_steps)
+        factor = min(warm, left, 1.0)
+        self.descent.param_groups[0]["lr"] = s.lr * factor
+        self.ascent.param_groups[0]["lr"] = s.lambda_lr * factor
+        self.descent.step()
+        self.ascent.step()
+        self.descent.zero_grad(set_to_none=True)
+        self.ascent.zero_grad(set_to_none=True)
+        self.step_number += 1
+
+    def state(self) -> dict:
+        """Everything a resumed run needs to go on with identical numbers."""
+        return {
+            "step": self.step_number,
+            "log_alpha": self.log_alpha.detach(),
+            "multipliers": self.multipliers.detach(),
+            "descent": self.descent.state_dict(),
+            "ascent": self.ascent.state_dict(),
+        }
+
+    def restore(self, state: dict) -> None:
+        """Continue from ``state()``."""
+        self.step_number = int(state["step"])
+        with torch.no_grad():
+            self.log_alpha.copy_(state["log_alpha"])
+            self.multipliers.copy_(state["multipliers"])
+        self.descent.load_state_dict(state["descent"])
+        self.ascent.load_state_dict(state["ascent"])
+
+
+def train_masks(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    members: Sequence[Member],
+    grid: SiteGrid,
+    baseline: Baseline,
+    settings: MaskSettings | None = None,
+    *,
+    order_seed: int = 0,
+    full_logits: Sequence[Tensor] | None = None,
+    chunk: int | None = None,
+    store: StateStore | None = None,
+    save_every: int = 100,
+    on_step: Callable[[int, dict[str, list[float]]], None] | None = None,
+) -> Float[Tensor, "k site"]:
+    """Train K masks together on a frozen model and return their log alpha, float32 [k, site].
+
+    Args:
+        model: classifier or language model; its weights get no gradient and do not change.
+        batches: data of the search; visited in an order that depends only on ``order_seed``.
+        members: seed and target sparsity of each mask.
+        full_logits: the full model's logits of each batch, when already known.
+        chunk: masks run stacked at once (None: by the number of tokens); the result does not
+            depend on it beyond rounding.
+        store: where the state is saved every ``save_every`` steps, and resumed from.
+        on_step: called after each step with per-member lists "loss", "closed" and "target".
+
+    Raises:
+        InputError: no data; a sparsity outside (0, 1).
+        FloatingPointError: a loss that is not finite (the step and member are named).
+    """
+    settings = settings or MaskSettings()
+    if not batches:
+        raise InputError("mask search needs at least one batch of data")
+    device = batches[0].tokens.device
+    trainer = MaskTrainer(members, len(grid), settings, device)
+    if store is not None and (state := store.load()) is not None:
+        trainer.restore(state)
+    if full_logits is None:
+        full_logits = [] if settings.objective == "task" else full_model_logits(model, batches)
+    with frozen(model):
+        while trainer.step_number < settings.steps:
+            report = _one_step(
+                model, batches, full_logits, trainer, grid, baseline, order_seed, chunk
+            )
+            if on_step is not None:
+                on_step(trainer.step_number, report)
+            if store is not None and trainer.step_number % save_every == 0:
+                store.save(trainer.state())
+    return trainer.log_alpha.detach().clone()
+
+
+def _one_step(
+    model: nn.Module, batches: Sequence[Batch], full_logits: Sequence[Tensor],
+    trainer: MaskTrainer, grid: SiteGrid, baseline: Baseline, order_seed: int, chunk: int | None,
+) -> dict[str, list[float]]:
+    """Forward and backward of all members over the step's micro-batches, then one update."""
+    settings, k = trainer.settings, len(trainer.members)
+    losses = torch.zeros(k)
+    shares = torch.zeros(k)
+    target = trainer.targets()
+    for micro in range(settings.accumulation):
+        which = batch_at(
+            trainer.step_number * settings.accumulation + micro, len(batches), order_seed
+        )
+        batch = batches[which]
+        gates = trainer.gates(micro)
+        leaf = gates.detach().requires_grad_(True)
+        size = chunk or max(1, 8192 // max(1, batch.tokens.numel()))
+        for start in range(0, k, size):
+            logits = gated_logits(
+                model, batch, leaf[start : start + size], grid, baseline, chunk=size
+            )
+            loss = torch.stack([
+                label_loss(row, batch.labels).mean() if settings.objective == "task"
+                else kl(full_logits[which], row).mean()
+                for row in logits
+            ])
+            (loss.sum() / settings.accumulation).backward()
+            losses[start : start + size] += loss.detach().cpu() / settings.accumulation
+        closed = trainer.closed_share(gates)
+        penalty = sparsity_penalty(closed, target, trainer.multipliers)
+        assert leaf.grad is not None
+        torch.autograd.backward(
+            [gates, penalty],
+            [leaf.grad, torch.full_like(penalty, 1 / settings.accumulation)],
+        )
+        shares += closed.detach().cpu() / settings.accumulation
+    if not bool(torch.isfinite(losses).all()):
+        bad = [trainer.members[i] for i in torch.nonzero(~torch.isfinite(losses)).flatten()]
+        raise FloatingPointError(
+            f"mask loss is not finite at step {trainer.step_number} for {bad}: "
+            "check the model's logits on this data for NaN or inf"
+        )
+    trainer.update()
+    return {"loss": losses.tolist(), "closed": shares.tolist(), "target": target.tolist()}
+
+
+def batch_at(draw: int, n_batches: int, seed: int) -> int:
+    """Which batch the draw-th micro-batch uses: a new seeded permutation every epoch."""
+    epoch, place = divmod(draw, n_batches)
+    return int(np.random.default_rng([seed, epoch]).permutation(n_batches)[place])
+
+
+def full_model_logits(model: nn.Module, batches: Sequence[Batch]) -> list[Tensor]:
+    """The untouched model's logits of each batch, computed once, without gradient."""
+    with torch.no_grad():
+        return [forward(model, batch) for batch in batches]
+
+
+class frozen:  # noqa: N801 - used as a context manager, reads as a word
+    """Within the context no parameter of the model asks for a gradient; restored afterwards."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def __enter__(self) -> None:
+        self.before = [p.requires_grad for p in self.model.parameters()]
+        self.model.requires_grad_(False)
+
+    def __exit__(self, *_: object) -> None:
+        for parameter, asked in zip(self.model.parameters(), self.before, strict=True):
+            parameter.requires_grad_(asked)
+
+
+def scaled(settings: MaskSettings, steps: int) -> MaskSettings:
+    """The same settings for another number of steps; the learning-rate warm-up scales along."""
+    warm = max(1, round(settings.lr_warmup_steps * steps / settings.steps))
+    return replace(settings, steps=steps, lr_warmup_steps=warm)

@@ -1,0 +1,209 @@
+"""Search many subnetworks of one frozen model: seeds x sparsities, each a learned mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mechprobe.errors import InputError
+from mechprobe.gates.baselines import Baseline, make_baseline
+from mechprobe.gates.evaluate import evaluate
+from mechprobe.locate import hard_concrete
+from mechprobe.locate.masks import (
+    MaskSettings,
+    Member,
+    StateStore,
+    check_sparsity,
+    full_model_logits,
+    published_settings,
+    scaled,
+    train_masks,
+)
+from mechprobe.locate.subnetworks import Subnetwork, SubnetworkSet
+from mechprobe.models.edits import site_grid
+from mechprobe.runs import progress
+from mechprobe.sites import SiteGrid
+from mechprobe.tasks.batches import Batch, encode_pairs
+from mechprobe.tasks.examples import Task
+from mechprobe.tasks.metrics import accuracy, kl
+
+
+def find_subnetworks(
+    model: nn.Module,
+    task: Task,
+    *,
+    sparsity: float | Iterable[float] = 0.5,
+    seeds: Iterable[int] = range(6),
+    sites: str = "all",
+    baseline: str = "mean",
+    rule: str = "expected",
+    steps: int | None = None,
+    batch_size: int = 32,
+    n_examples: int | None = 4_096,
+    n_dev: int | None = 1_000,
+    max_length: int = 128,
+    chunk: int | None = None,
+    store: Callable[[str], StateStore] | None = None,
+) -> SubnetworkSet:
+    """Learn one mask per seed and sparsity, and score each on the task's development split.
+
+    Args:
+        model: a classifier from ``mechprobe.load_model``; stays untouched.
+        task: its "train" split drives the search and the mean baseline, "dev" the scores.
+        sparsity: share(s) of sites closed, each inside (0, 1); met exactly, to the nearest gate.
+        seeds: one subnetwork a seed and sparsity.
+        sites: "all" (heads and MLPs), "heads" or "mlps".
+        baseline: "zero", "mean", "mean_position" or "resample".
+        rule: "expected" (default; 500 steps) or "published" (Bhaskar et al. 2024, section 3).
+        steps: optimiser steps a mask; None takes the rule's own.
+        n_examples: training examples used at most (None: all); ``n_dev`` likewise.
+        store: gives a state store by name, so that a killed search resumes (see ``mechprobe.runs``).
+
+    Returns:
+        The set; each member's scores hold "kl" and "accuracy" of the binary gates on "dev".
+
+    Raises:
+        InputError: a sparsity outside (0, 1), an unknown rule, baseline or choice of sites.
+    """
+    targets = [check_sparsity(s) for s in _several(sparsity)]
+    seeds = list(seeds)
+    grid = choose_sites(site_grid(model), sites)
+    device = next(model.parameters()).device
+    tokenizer = model.tokenizer
+    train = task.split("train")
+    if n_examples is not None and n_examples < len(train):
+        train = train.sample(n_examples, seed=0)
+    dev = task.split("dev")
+    if n_dev is not None and n_dev < len(dev):
+        dev = dev.sample(n_dev, seed=0)
+    batches = [b.to(device) for b in encode_pairs(train, tokenizer, max_length).batches(batch_size)]
+    held_out = [b.to(device) for b in encode_pairs(dev, tokenizer, max_length).batches(128)]
+    stands = make_baseline(baseline, model, batches, grid)
+    accept = torch.from_numpy(task.accept(dev)).to(device)
+    members: list[Subnetwork] = []
+    for target in targets:
+        settings = mask_settings(rule, target, steps)
+        found = search(
+            model, batches, [Member(seed, target) for seed in seeds], grid, stands, settings,
+            chunk=chunk, store=None if store is None else store(f"masks-{target}"),
+        )
+        scores = score_members(model, held_out, found, stands, accept)
+        members += [member.with_scores(row) for member, row in zip(found, scores, strict=True)]
+    return SubnetworkSet(tuple(members))
+
+
+def search(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    members: Sequence[Member],
+    grid: SiteGrid,
+    baseline: Baseline,
+    settings: MaskSettings,
+    *,
+    full_logits: Sequence[Tensor] | None = None,
+    order_seed: int = 0,
+    chunk: int | None = None,
+    store: StateStore | None = None,
+    on_step: Callable[[int, dict[str, list[float]]], None] | None = None,
+    description: str = "mask search",
+) -> list[Subnetwork]:
+    """Train the members together and binarise each to its target; see ``train_masks``."""
+    with progress(settings.steps, description) as bar:
+
+        def step_done(step: int, report: dict[str, list[float]]) -> None:
+            bar.update(step - bar.n)
+            if on_step is not None:
+                on_step(step, report)
+
+        log_alpha = train_masks(
+            model, batches, members, grid, baseline, settings, order_seed=order_seed,
+            full_logits=full_logits, chunk=chunk, store=store, on_step=step_done,
+        )
+    return [
+        binarise(row.cpu(), member, grid, settings, baseline.kind)
+        for row, member in zip(log_alpha, members, strict=True)
+    ]
+
+
+def binarise(
+    log_alpha: Float[Tensor, "site"], member: Member, grid: SiteGrid, settings: MaskSettings,
+    baseline_kind: str,
+) -> Subnetwork:
+    """A subnetwork with soft gates (published rule) and binary gates that meet the target."""
+    binary = hard_concrete.close_lowest(log_alpha, member.sparsity)
+    soft = hard_concrete.close_expected(log_alpha, mask_tensors(grid))
+    return Subnetwork(
+        soft=soft.numpy().astype(np.float32),
+        binary=binary.numpy(),
+        log_alpha=log_alpha.numpy().astype(np.float32),
+        sites=grid,
+        sparsity_target=member.sparsity,
+        sparsity=float(1 - binary.float().mean()),
+        seed=member.seed,
+        settings={**asdict(settings), "baseline": baseline_kind},
+        scores={},
+    )
+
+
+def score_members(
+    model: nn.Module, batches: Sequence[Batch], members: Sequence[Subnetwork],
+    baseline: Baseline, accept: Tensor,
+) -> list[dict[str, float]]:
+    """Mean accuracy and mean KL from the full model of each member's binary gates."""
+    grid = members[0].sites
+    device = batches[0].tokens.device
+    gates = torch.stack([torch.as_tensor(m.gates("binary")) for m in members]).float().to(device)
+    full = full_model_logits(model, batches)
+    wanted = {id(batch): logits for batch, logits in zip(batches, full, strict=True)}
+
+    def right(logits: Tensor, batch: Batch) -> Tensor:
+        return accuracy(logits, accept[batch.index])
+
+    def faithfulness(logits: Tensor, batch: Batch) -> Tensor:
+        return kl(wanted[id(batch)], logits)
+
+    accuracies = evaluate(model, batches, gates, grid, baseline, right).mean(1)
+    kls = evaluate(model, batches, gates, grid, baseline, faithfulness).mean(1)
+    return [
+        {"accuracy": float(a), "kl": float(b)} for a, b in zip(accuracies, kls, strict=True)
+    ]
+
+
+def mask_settings(rule: str, sparsity: float, steps: int | None) -> MaskSettings:
+    """The settings of a rule by name, scaled to ``steps`` when given."""
+    if rule == "published":
+        settings = published_settings(sparsity)
+    else:
+        settings = MaskSettings(rule=rule)  # pyright: ignore[reportArgumentType] - checked inside
+    return scaled(settings, steps) if steps else settings
+
+
+def choose_sites(grid: SiteGrid, sites: str) -> SiteGrid:
+    """The grid restricted to "all", "heads" or "mlps"; raises InputError for anything else."""
+    if sites not in ("all", "heads", "mlps"):
+        raise InputError(f"sites={sites!r}; expected 'all', 'heads' or 'mlps'")
+    return SiteGrid(
+        grid.n_layers, grid.n_heads, heads=sites in ("all", "heads"), mlps=sites in ("all", "mlps")
+    )
+
+
+def mask_tensors(grid: SiteGrid) -> list[slice]:
+    """The published mask tensors: the heads of each layer, and all MLPs, as slices of sites."""
+    groups = []
+    if grid.heads:
+        groups += [
+            slice(layer * grid.n_heads, (layer + 1) * grid.n_heads)
+            for layer in range(grid.n_layers)
+        ]
+    if grid.mlps:
+        groups.append(slice(grid.n_head_sites, grid.n_head_sites + grid.n_layers))
+    return groups
+
+
+def _several(sparsity: float | Iterable[float]) -> list[float]:
+    return list(sparsity) if isinstance(sparsity, Iterable) else [sparsity]

@@ -1,0 +1,95 @@
+"""Where each head looks: the same word in the other sentence, separators, neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from einops import reduce
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mechprobe.models.edits import attention_patterns
+from mechprobe.sites import Site
+from mechprobe.studies.heuristic_core.data import Split
+from mechprobe.studies.heuristic_core.search import OpenModel
+from mechprobe.tasks.batches import Batch
+
+KINDS = ("overlap", "separator", "first", "previous", "next", "itself")
+
+
+def targets(
+    batch: Batch, first_id: int, separator_id: int
+) -> tuple[Bool[Tensor, "batch query"], dict[str, Bool[Tensor, "batch query key"]]]:
+    """Which queries count, and which keys each kind of attention looks for.
+
+    Queries are real tokens that are not special. ``overlap`` keys: the same token in the other
+    sentence. Queries without such a key count 0 towards ``overlap``.
+    """
+    tokens, real = batch.tokens, batch.attention_mask.bool()
+    special = (tokens == first_id) | (tokens == separator_id)
+    query = real & ~special
+    same = tokens.unsqueeze(2) == tokens.unsqueeze(1)
+    other = batch.segments.unsqueeze(2) != batch.segments.unsqueeze(1)
+    n = tokens.shape[1]
+    key_real = real.unsqueeze(1).expand(-1, n, -1)
+    place = torch.arange(n, device=tokens.device)
+    step = place.unsqueeze(0) - place.unsqueeze(1)
+    kinds = {
+        "overlap": same & other & (real & ~special).unsqueeze(1),
+        "separator": (tokens == separator_id).unsqueeze(1).expand_as(key_real),
+        "first": (tokens == first_id).unsqueeze(1).expand_as(key_real),
+        "previous": (step == -1).expand_as(key_real),
+        "next": (step == 1).expand_as(key_real),
+        "itself": (step == 0).expand_as(key_real),
+    }
+    return query, {name: keys & key_real for name, keys in kinds.items()}
+
+
+@torch.no_grad()
+def attention_shares(opened: OpenModel, split: Split) -> dict[str, Float[np.ndarray, "site"]]:
+    """Mean share of each head's attention per kind of key, in the order of the grid's heads.
+
+    Every query token weighs the same; shares lie in [0, 1] (Bhaskar et al. 2024, section 5).
+    """
+    tokenizer = opened.data.tokenizer
+    total = {kind: 0.0 for kind in KINDS}
+    n_queries = 0
+    for batch in split.batches:
+        query, kinds = targets(batch, tokenizer.cls_token_id, tokenizer.sep_token_id)
+        patterns = torch.stack(list(attention_patterns(opened.model, batch).values()))
+        weight = query.to(patterns.dtype)
+        for kind, keys in kinds.items():
+            share = torch.einsum(
+                "lbhqk,bqk,bq->lh", patterns, keys.to(patterns.dtype), weight
+            )
+            total[kind] = total[kind] + reduce(share, "layer head -> (layer head)", "sum")
+        n_queries += int(query.sum())
+    return {kind: (value / n_queries).cpu().double().numpy() for kind, value in total.items()}
+
+
+def core_attention(
+    shares: dict[str, np.ndarray], grid_heads: Sequence[Site], core: Sequence[Site],
+    n_null: int, seed: int,
+) -> pd.DataFrame:
+    """Core against other heads, per kind of attention, with a permutation test over heads.
+
+    Columns: kind, core mean, rest mean, difference, two-sided p (the labels "core" permuted).
+    """
+    rng = np.random.default_rng(seed)
+    inside = np.array([site in set(core) for site in grid_heads])
+    rows = []
+    for kind, values in shares.items():
+        difference = values[inside].mean() - values[~inside].mean()
+        null = np.empty(n_null)
+        for i in range(n_null):
+            shuffled = rng.permutation(inside)
+            null[i] = values[shuffled].mean() - values[~shuffled].mean()
+        p = (1 + int((np.abs(null) >= abs(difference) - 1e-12).sum())) / (1 + n_null)
+        rows.append({
+            "attention": kind, "core": values[inside].mean(), "rest": values[~inside].mean(),
+            "difference": difference, "p": p,
+        })
+    return pd.DataFrame(rows)

@@ -1,0 +1,122 @@
+"""The study's data: in-domain and out-of-domain examples, encoded, with what counts as correct."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mechprobe.studies.heuristic_core.settings import PAIRS, Settings
+from mechprobe.tasks import Task, load_task
+from mechprobe.tasks.batches import Batch, Encoded, encode_pairs, word_tokenizer
+from mechprobe.tasks.examples import PairExamples
+from mechprobe.tasks.metrics import accuracy
+
+EVAL_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples to score on: batches and, per example, which predictions count as correct."""
+
+    examples: PairExamples
+    batches: tuple[Batch, ...]
+    accept: Bool[Tensor, "example label"]
+
+    @cached_property
+    def rows(self) -> dict[str, np.ndarray]:
+        """Row numbers of each sub-case."""
+        group = np.array(self.examples.group)
+        return {name: np.flatnonzero(group == name) for name in self.examples.groups()}
+
+    def correct(self, logits: Float[Tensor, "batch label"], batch: Batch) -> Tensor:
+        """1.0 where the prediction counts as correct; a metric for ``gates.evaluate``."""
+        return accuracy(logits, self.accept[batch.index])
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """Everything the study reads."""
+
+    task: Task
+    tokenizer: object
+    train: Encoded
+    mask_batches: tuple[Batch, ...]
+    dev: Split
+    ood: Split
+    score_groups: tuple[str, ...]
+
+
+def open_task(settings: Settings) -> Task:
+    """The settings' task card with its data; raises InputError for what is missing or malformed."""
+    options: dict[str, object] = {
+        "n_train": settings.n_train, "n_dev": settings.n_dev, "n_ood": settings.n_ood,
+    }
+    if settings.pair == "overlap":
+        options["overlap_predicts"] = settings.overlap_predicts
+        if settings.counterexample_groups:
+            options["counterexample_groups"] = settings.counterexample_groups
+    elif settings.pair == "mnli-hans":
+        options["hans_train_share"] = settings.hans_train_share
+    return load_task(
+        PAIRS[settings.pair], data_dir=settings.data_dir, seed=settings.seed, **options
+    )
+
+
+def prepare(settings: Settings, task: Task, tokenizer: object | None) -> StudyData:
+    """Encode a task; without a tokenizer a word-level one is made of the training text."""
+    train = task.split("train")
+    if tokenizer is None:
+        everything = [s for part in task.splits.values() for s in (*part.first, *part.second)]
+        tokenizer = word_tokenizer(everything)
+    shared = train.sample(min(settings.mask_examples, len(train)), seed=settings.seed)
+    device, longest = settings.device, settings.max_length
+    mask_batches = encode_pairs(shared, tokenizer, longest).batches(settings.mask_batch)
+    return StudyData(
+        task=task,
+        tokenizer=tokenizer,
+        train=encode_pairs(train, tokenizer, longest),
+        mask_batches=tuple(b.to(device) for b in mask_batches if len(b) > 1),
+        dev=make_split(task, task.split("dev"), tokenizer, settings),
+        ood=make_split(task, task.split("ood"), tokenizer, settings),
+        score_groups=tuple(task.card["ood_score_groups"]),
+    )
+
+
+def make_split(task: Task, examples: PairExamples, tokenizer: object, settings: Settings) -> Split:
+    """Encode examples for scoring, on the settings' device."""
+    encoded = encode_pairs(examples, tokenizer, settings.max_length)
+    return Split(
+        examples=examples,
+        batches=tuple(b.to(settings.device) for b in encoded.batches(EVAL_BATCH)),
+        accept=torch.from_numpy(task.accept(examples)).to(settings.device),
+    )
+
+
+def part_of(data: StudyData, split: Split, rows: Iterable[int], settings: Settings) -> Split:
+    """The split restricted to some rows, for evaluations that are run many times."""
+    chosen = np.sort(np.fromiter(rows, dtype=np.int64))
+    return make_split(data.task, split.examples.take(chosen), data.tokenizer, settings)
+
+
+def group_means(correct: np.ndarray, split: Split) -> dict[str, np.ndarray]:
+    """Accuracy of each sub-case from [k, example] outcomes: name -> [k]."""
+    return {name: correct[:, rows].mean(1) for name, rows in split.rows.items()}
+
+
+def ood_score(correct: np.ndarray, split: Split, groups: Iterable[str]) -> np.ndarray:
+    """Mean accuracy over the scored sub-cases, [k] (Bhaskar et al. 2024, section 4)."""
+    means = group_means(correct, split)
+    return np.mean([means[name] for name in groups], axis=0)
+
+
+def halves(split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Two disjoint halves of a split, even in every sub-case: one to select on, one to report."""
+    pick = [rows[::2] for rows in split.rows.values()]
+    report = [rows[1::2] for rows in split.rows.values()]
+    return np.concatenate(pick), np.concatenate(report)

@@ -1,0 +1,96 @@
+"""Train the study's classifiers, keep their trajectory, and open any point of it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from mechprobe.models.classifier import HookedClassifier, build_classifier
+from mechprobe.models.load import load_model, packaged_minilm
+from mechprobe.models.save import save_model
+from mechprobe.runs import Run, progress
+from mechprobe.studies.heuristic_core.data import StudyData
+from mechprobe.studies.heuristic_core.settings import Settings
+from mechprobe.training.fit import FitSettings, fit_classifier
+
+
+def encoder_source(settings: Settings) -> str | None:
+    """Where the pretrained encoder is: its folder or hub name; None when built from scratch."""
+    if settings.encoder == "minilm":
+        return str(packaged_minilm())
+    return settings.encoder
+
+
+def fresh_model(settings: Settings, data: StudyData, seed: int) -> HookedClassifier:
+    """The classifier before training: from scratch, or a pretrained encoder with a new head."""
+    source = encoder_source(settings)
+    if source is not None:
+        model = load_model(
+            source, labels=data.task.labels, device=settings.device, seed=seed
+        )
+        assert isinstance(model, HookedClassifier)
+        return model
+    model = build_classifier(
+        data.task.labels, data.tokenizer, n_layers=settings.n_layers, n_heads=settings.n_heads,
+        d_model=settings.d_model, d_mlp=settings.d_mlp, n_ctx=settings.max_length, seed=seed,
+    )
+    return model.to(settings.device)
+
+
+def checkpoint_steps(settings: Settings) -> list[int]:
+    """Training steps of the trajectory, ascending; the last is the end of training."""
+    steps = {max(1, round(share * settings.train_steps)) for share in settings.checkpoints}
+    return sorted(steps | {settings.train_steps})
+
+
+def model_seed(settings: Settings, index: int) -> int:
+    """Seed of the index-th model."""
+    return 1_000 * settings.seed + index
+
+
+def model_folder(run: Run, index: int, step: int) -> Path:
+    """Where a point of a model's trajectory is kept."""
+    return run.path(f"models/model-{index}/step-{step:06d}")
+
+
+def train_model(settings: Settings, data: StudyData, run: Run, index: int) -> dict:
+    """Train one model and save its trajectory; resumes mid-way; a unit of the run."""
+    seed = model_seed(settings, index)
+    model = fresh_model(settings, data, seed)
+    fit = FitSettings(
+        steps=settings.train_steps, batch_size=settings.train_batch, lr=settings.train_lr,
+        warmup=settings.train_warmup,
+    )
+    steps = checkpoint_steps(settings)
+    store = run.checkpoint(f"train-{index}")
+    losses: list[float] = []
+    with progress(settings.train_steps, f"train model {index}") as bar:
+
+        def on_step(step: int, loss: float) -> None:
+            losses.append(loss)
+            bar.update(step - bar.n)
+            if step % 25 == 0:
+                run.log(f"train-{index}", step, loss=sum(losses[-25:]) / len(losses[-25:]))
+
+        fit_classifier(
+            model, data.train, fit, seed=seed, trajectory=steps, on_step=on_step, store=store,
+            on_checkpoint=lambda step, m: save_model(m, model_folder(run, index, step)),
+            device=settings.device,
+        )
+    store.delete()
+    return {"seed": seed, "steps": steps}
+
+
+def open_model(settings: Settings, run: Run, index: int, step: int) -> HookedClassifier:
+    """A saved point of a model's trajectory, frozen and in evaluation mode."""
+    model = load_model(model_folder(run, index, step), device=settings.device)
+    assert isinstance(model, HookedClassifier)
+    return model.requires_grad_(False).eval()
+
+
+def use_threads(settings: Settings) -> int:
+    """Set torch's CPU threads when the settings ask for a number; returns the number in force."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    return torch.get_num_threads()

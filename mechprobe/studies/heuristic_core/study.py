@@ -1,0 +1,100 @@
+"""The heuristic-core study end to end: train, search, score, analyse, judge, report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mechprobe.models.load import load_model
+from mechprobe.runs import Run
+from mechprobe.show.report import build_report
+from mechprobe.studies.heuristic_core import analysis, search
+from mechprobe.studies.heuristic_core.check import check
+from mechprobe.studies.heuristic_core.data import StudyData, open_task, prepare
+from mechprobe.studies.heuristic_core.models import (
+    checkpoint_steps,
+    encoder_source,
+    train_model,
+    use_threads,
+)
+from mechprobe.studies.heuristic_core.search import OpenModel, Plan, plans
+from mechprobe.studies.heuristic_core.settings import Settings
+from mechprobe.studies.heuristic_core.write import write_results
+
+
+def run(settings: Settings, out: Path, *, command: str | None = None) -> Path:
+    """Run (or resume) the study in a folder and return the path of its report.
+
+    Args:
+        settings: a preset of ``PRESETS``, changed at will.
+        out: run directory; finished units in it are not computed again.
+        command: the command line to print in the report.
+
+    Raises:
+        InputError: before any long work, for settings or data that cannot work; or when the
+            folder holds a run with other settings.
+    """
+    check(settings)
+    settings = dataclasses.replace(settings, threads=use_threads(settings))
+    task = open_task(settings)
+    source = encoder_source(settings)
+    tokenizer = None if source is None else load_model(source, labels=task.labels).tokenizer
+    data = prepare(settings, task, tokenizer)
+    config = {"study": "heuristic-core", **dataclasses.asdict(settings)}
+    with Run.open(out, config) as run_dir, precision(settings):
+        compute(settings, data, run_dir)
+        write_results(settings, data, run_dir, command)
+        return build_report(run_dir.folder)
+
+
+def compute(settings: Settings, data: StudyData, run: Run) -> None:
+    """Every unit of the run that is not there yet."""
+    for index in range(settings.n_models):
+        run.unit(f"train-{index}", lambda i=index: train_model(settings, data, run, i))
+    opened: dict[tuple[int, int], OpenModel] = {}
+
+    def at(index: int, step: int) -> OpenModel:
+        if (index, step) not in opened:
+            opened.clear()  # one model at a time in memory
+            opened[index, step] = OpenModel(settings, data, run, index, step)
+        return opened[index, step]
+
+    last = checkpoint_steps(settings)[-1]
+    points = sorted({(p.model, p.step) for p in plans(settings)} | {
+        (i, last) for i in range(settings.n_models)
+    } | {(0, step) for step in checkpoint_steps(settings)})
+    for index, step in points:
+        run.unit(
+            search.full_name(index, step),
+            lambda i=index, s=step: search.full_outcomes(at(i, s), run),
+        )
+    for plan in sorted(plans(settings), key=lambda p: (p.model, p.step)):
+        run.unit(
+            f"search-{plan.name}",
+            lambda p=plan: search.find(at(p.model, p.step), run, p),
+        )
+    for sparsity in settings.sparsities:
+        plan = Plan(0, last, sparsity, settings.n_masks)
+        for name, analyse in ANALYSES.items():
+            run.unit(
+                f"{name}-sparsity-{sparsity:g}",
+                lambda a=analyse, p=plan: a(at(0, last), run, p),
+            )
+
+
+ANALYSES: dict[str, Callable[[OpenModel, Run, Plan], dict]] = {
+    "core": analysis.core_unit,
+    "edits": analysis.edits_unit,
+    "attention": analysis.attention_unit,
+}
+
+
+def precision(settings: Settings) -> torch.autocast:
+    """Matrix products in bfloat16 inside the context, when the settings say so."""
+    kind = torch.device(settings.device).type
+    return torch.autocast(kind, torch.bfloat16, enabled=settings.precision == "bfloat16")

@@ -1,0 +1,124 @@
+"""Fit a hooked classifier: AdamW, linear warm-up and decay, resumable, with a trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from mechprobe.errors import InputError
+from mechprobe.models.edits import forward
+from mechprobe.tasks.batches import Batch, Encoded
+from mechprobe.tasks.metrics import label_loss
+
+
+class StateStore(Protocol):
+    """Where a fit keeps its state between kills (``mechprobe.runs.Checkpoint`` is one)."""
+
+    def save(self, state: dict) -> None: ...
+    def load(self) -> dict | None: ...
+    def delete(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """Steps, batch size (examples), peak learning rate, share of warm-up, decay, clipping norm."""
+
+    steps: int
+    batch_size: int = 32
+    lr: float = 5e-5
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch_size < 1:
+            raise InputError("fitting needs at least one step and one example a batch")
+        if not 0 <= self.warmup <= 1:
+            raise InputError(f"warmup is a share of the steps, 0 to 1; got {self.warmup}")
+
+
+def fit_classifier(
+    model: nn.Module,
+    data: Encoded,
+    settings: FitSettings,
+    *,
+    seed: int,
+    trajectory: Collection[int] = (),
+    on_checkpoint: Callable[[int, nn.Module], None] | None = None,
+    on_step: Callable[[int, float], None] | None = None,
+    store: StateStore | None = None,
+    save_every: int = 200,
+    device: str = "cpu",
+) -> None:
+    """Fit all weights of a classifier in place by cross-entropy on its labels.
+
+    Args:
+        data: encoded examples with labels; each epoch is a new seeded order of length buckets.
+        trajectory: steps after which ``on_checkpoint(step, model)`` is called.
+        on_step: called with (step, loss) after each step.
+        store: where weights, optimiser and step are saved every ``save_every`` steps, at each
+            trajectory point, and resumed from. Saved and resumed, the numbers are the same.
+
+    Raises:
+        FloatingPointError: when the loss is not finite; the step is named.
+    """
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
+    )
+    done = 0
+    if store is not None and (state := store.load()) is not None:
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        done = int(state["step"])
+    model.train()
+    for step, batch in _stream(data, settings.batch_size, seed, done, settings.steps):
+        batch = batch.to(device)
+        for group in optimiser.param_groups:
+            group["lr"] = settings.lr * schedule(step, settings.steps, settings.warmup)
+        loss = label_loss(forward(model, batch), batch.labels).mean()
+        value = float(loss.detach())
+        if value != value or value in (float("inf"), float("-inf")):
+            raise FloatingPointError(
+                f"training loss is {value} at step {step}: lower the learning rate "
+                f"({settings.lr}) or check the data"
+            )
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        if on_step is not None:
+            on_step(step + 1, value)
+        at_point = step + 1 in trajectory
+        if at_point and on_checkpoint is not None:
+            on_checkpoint(step + 1, model)
+        if store is not None and (at_point or (step + 1) % save_every == 0):
+            store.save({
+                "step": step + 1, "model": model.state_dict(), "optimiser": optimiser.state_dict(),
+            })
+    model.eval()
+
+
+def schedule(step: int, steps: int, warmup: float) -> float:
+    """Factor on the learning rate: linear up over ``warmup * steps``, then linear to 0."""
+    rise = max(1, round(warmup * steps))
+    return min((step + 1) / rise, (steps - step) / max(1, steps - rise), 1.0)
+
+
+def _stream(data: Encoded, batch_size: int, seed: int, done: int, steps: int):
+    """(step, batch) from step ``done`` on; the order depends only on the seed."""
+    epoch, step = 0, 0
+    while step < steps:
+        batches: list[Batch] = data.batches(
+            batch_size, shuffle_seed=1_000_003 * seed + epoch, drop_last=len(data) >= batch_size
+        )
+        for batch in batches:
+            if step >= steps:
+                return
+            if step >= done:
+                yield step, batch
+            step += 1
+        epoch += 1
