@@ -18,12 +18,12 @@ from mechprobe.figures.style import (
     COLOURS,
     COLUMN,
     INK,
-    LABEL,
     PAGE,
     TICK,
+    colour_bar,
     dress,
     new_figure,
-    plain,
+    text_colour,
 )
 from mechprobe.sites import Site, SiteGrid
 
@@ -54,8 +54,9 @@ def head_map(
     figure = new_figure(width, _height(width, values.shape, 1, mlps is not None))
     axes = figure.add_subplot()
     scale = ScalarMappable(Normalize(low, high), colormaps["PuOr" if diverging else "Blues"])
-    _panel(axes, values, mlps, scale, number, marked, (width - 1.1) * 72, title)
-    _colour_bar(figure, [axes], scale, unit)
+    frame = INK if diverging else COLOURS[1]
+    _panel(axes, values, mlps, scale, number, marked, (width - 1.1) * 72, title, frame)
+    colour_bar(figure, [axes], scale, unit)
     return figure
 
 
@@ -95,15 +96,15 @@ def keep_frequency(
         mlps = 100 * sites.mlp_array(row) if sites.mlps else None
         always = sites.select(row >= 1 - 1e-9)
         space = (panel - (1.1 if n == 1 else 0.75)) * 72
-        _panel(axes, heads, mlps, scale, ".0f", always, space, name + count)
+        _panel(axes, heads, mlps, scale, ".0f", always, space, name + count, COLOURS[1])
         panels.append(axes)
-    _colour_bar(figure, panels, scale, "subnetworks that keep it (%)")
+    colour_bar(figure, panels, scale, "subnetworks that keep it (%; framed: all)")
     return figure
 
 
 def _panel(
     axes: Axes, heads: np.ndarray | None, mlps: np.ndarray | None, scale: ScalarMappable,
-    number: str, marked: Collection[Site], space: float, title: str,
+    number: str, marked: Collection[Site], space: float, title: str, frame: str,
 ) -> None:
     """Draw head cells, then after a gap the MLP cells; ``space`` is the room across, in points."""
     n_layers = len(mlps) if heads is None else len(heads)  # pyright: ignore[reportArgumentType]
@@ -137,8 +138,7 @@ def _panel(
     for site in marked:
         left = mlp_at if site.index is None else site.index
         axes.add_patch(Rectangle(
-            (left - 0.46, site.layer - 0.46), 0.92, 0.92, fill=False, edgecolor=COLOURS[1],
-            linewidth=1.0,
+            (left - 0.46, site.layer - 0.46), 0.92, 0.92, fill=False, edgecolor=frame, linewidth=1,
         ))
 
 
@@ -147,7 +147,7 @@ def _write(
     cell: float,
 ) -> None:
     """Numbers into cells, dark on light or light on dark, if the widest fits in ``cell`` points."""
-    words = [format(value, number).replace("-", "\N{MINUS SIGN}") for *_, value in cells]
+    words = [format(value, f"z{number}").replace("-", "\N{MINUS SIGN}") for *_, value in cells]
     longest = max((len(word) for word in words), default=1)
     size = min(TICK, 0.86 * cell / (0.58 * longest))
     if size < 4:
@@ -157,19 +157,6 @@ def _write(
             x, y, word, ha="center", va="center", fontsize=size,
             color=text_colour(scale, value),
         )
-
-
-def text_colour(scale: ScalarMappable, value: float) -> str:
-    """White on the dark, ink on the light parts of a colour scale (relative luminance)."""
-    red, green, blue, _ = scale.to_rgba(np.array([value]))[0]
-    return "white" if 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.45 else INK
-
-
-def _colour_bar(figure: Figure, panels: Sequence[Axes], scale: ScalarMappable, unit: str) -> None:
-    bar = figure.colorbar(scale, ax=list(panels), fraction=0.05, pad=0.02, aspect=25)
-    bar.set_label(plain(unit), fontsize=LABEL, color=INK)
-    bar.ax.tick_params(labelsize=TICK, length=2, width=0.5, labelcolor=INK)
-    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
 
 
 def _limits(values: np.ndarray, mlps: np.ndarray | None, diverging: bool) -> tuple[float, float]:

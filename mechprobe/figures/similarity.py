@@ -11,15 +11,14 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from mechprobe.figures.head_map import text_colour
 from mechprobe.figures.style import (
     COLUMN,
-    INK,
-    LABEL,
     TICK,
+    colour_bar,
     dress,
     name_rows,
     new_figure,
+    text_colour,
 )
 
 
@@ -37,7 +36,7 @@ def jaccard_matrix(
     """
     k = len(names)
     shown = np.ma.masked_array(values, mask=np.eye(k, dtype=bool))
-    figure = new_figure(width, width - 0.25)
+    figure = new_figure(width, 0.81 * width + 0.1 + 0.2 * bool(title))
     axes = dress(figure.add_subplot(), title=title, x=axis, y=axis)
     scale = ScalarMappable(Normalize(0, 1), colormaps["Blues"])
     axes.imshow(scale.to_rgba(shown), aspect="equal", interpolation="nearest")
@@ -57,8 +56,5 @@ def jaccard_matrix(
                     column, row, f"{value:.2f}".removeprefix("0"), ha="center", va="center",
                     fontsize=size, color=text_colour(scale, float(value)),
                 )
-    bar = figure.colorbar(scale, ax=axes, fraction=0.046, pad=0.03)
-    bar.set_label("Jaccard similarity of kept heads", fontsize=LABEL, color=INK)
-    bar.ax.tick_params(labelsize=TICK, length=2, width=0.5, labelcolor=INK)
-    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+    colour_bar(figure, [axes], scale, "Jaccard similarity of kept heads")
     return figure

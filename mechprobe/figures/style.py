@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
@@ -85,6 +86,21 @@ def legend_below(figure: Figure, axes: Axes, columns: int = 3) -> None:
             ncols=min(columns, len(handles)), fontsize=TICK, frameon=False, handlelength=1.8,
             columnspacing=1.2,
         )
+
+
+def text_colour(scale: ScalarMappable, value: float) -> str:
+    """White on the dark, ink on the light parts of a colour scale (relative luminance)."""
+    red, green, blue, _ = scale.to_rgba(np.array([value]))[0]
+    return "white" if 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.45 else INK
+
+
+def colour_bar(figure: Figure, panels: Sequence[Axes], scale: ScalarMappable, unit: str) -> None:
+    """A colour bar right of the panels, its label broken to the figure's height."""
+    bar = figure.colorbar(scale, ax=list(panels), fraction=0.05, pad=0.02, aspect=25)
+    letters = int(0.62 * 72 * figure.get_figheight() / (0.55 * LABEL))
+    bar.set_label(plain(unit, max(10, letters)), fontsize=LABEL, color=INK)
+    bar.ax.tick_params(labelsize=TICK, length=2, width=0.5, labelcolor=INK)
+    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
 
 
 def save_figure(

@@ -1,5 +1,13 @@
 """Intervals, tests and nulls; numpy and scipy only."""
 
+from mechprobe.stats.corrections import benjamini_hochberg, holm
+from mechprobe.stats.intervals import (
+    Interval,
+    bootstrap_mean,
+    bootstrap_statistic,
+    t_interval,
+    wilson,
+)
 from mechprobe.stats.overlap import (
     OverlapTest,
     core_distribution,
@@ -12,17 +20,28 @@ from mechprobe.stats.overlap import (
     overlap_test,
 )
 from mechprobe.stats.permutation import empirical_p, permutation_p
+from mechprobe.stats.spread import Spread, excess_spread, excess_spread_shared
 
 __all__ = [
+    "Interval",
     "OverlapTest",
+    "Spread",
+    "benjamini_hochberg",
+    "bootstrap_mean",
+    "bootstrap_statistic",
     "core_distribution",
     "core_size",
     "empirical_p",
+    "excess_spread",
+    "excess_spread_shared",
     "expected_core",
+    "holm",
     "jaccard_matrix",
     "mean_jaccard",
     "members_needed",
     "overlap_null",
     "overlap_test",
     "permutation_p",
+    "t_interval",
+    "wilson",
 ]
