@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens import HookedEncoder, HookedTransformerConfig
-from transformer_lens.components.bert_block import BertBlock
 from transformer_lens.components.bert_embed import BertEmbed
 from transformer_lens.components.bert_pooler import BertPooler
 from transformer_lens.hook_points import HookPoint
@@ -19,6 +18,7 @@ from transformer_lens.utilities.typed_module_list import TypedModuleList
 from transformers import PreTrainedTokenizerBase
 
 from mechprobe.errors import InputError
+from mechprobe.models.blocks import FusedLayerNorm, bert_block
 from mechprobe.models.build import bert_config, default_std, initialise, with_vocabulary
 
 FRESH_HEAD_STD = 0.02  # of a new head on trained blocks, as in BERT's own initialisation
@@ -47,8 +47,9 @@ class HookedClassifier(HookedRootModule):
         self.labels = check_labels(labels)
         self.tokenizer = tokenizer
         self.embed = BertEmbed(cfg)
+        self.embed.ln = FusedLayerNorm(cfg)
         self.hook_full_embed = HookPoint()
-        self.blocks = TypedModuleList([BertBlock(cfg) for _ in range(cfg.n_layers)])
+        self.blocks = TypedModuleList([bert_block(cfg) for _ in range(cfg.n_layers)])
         self.pooler = BertPooler(cfg)
         self.hook_pooled = HookPoint()
         # a plain Linear() would draw from the process' generator
@@ -92,7 +93,9 @@ class HookedClassifier(HookedRootModule):
             one_zero_attention_mask: 1 for real tokens, 0 for padding; all real when None.
         """
         resid = self.encoder_output(tokens, token_type_ids, one_zero_attention_mask)
-        return self.classifier(self.hook_pooled(self.pooler(resid)))
+        with torch.autocast(resid.device.type, enabled=False):  # bfloat16 logits would tie
+            pooled = self.hook_pooled(self.pooler(resid.to(self.classifier.weight.dtype)))
+            return self.classifier(pooled)
 
     def to(self, *args: Any, **kwargs: Any) -> HookedClassifier:
         """Move as ``nn.Module.to`` does, and keep ``cfg.device`` and ``cfg.dtype`` true."""

@@ -184,7 +184,7 @@ def test_labels_must_fit_a_trained_head(hf_classifier):
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        (DistilBertModel(DistilBertConfig(dim=8, n_heads=2, n_layers=1, hidden_dim=8, vocab_size=9)),
+        (DistilBertModel(DistilBertConfig(dim=8, n_heads=2, n_layers=1, hidden_dim=8, vocab_size=9)),  # noqa: E501
          "DistilBertModel cannot be converted; supported are BertForSequenceClassification"),
         (nn.Linear(2, 2), "a Linear cannot be converted"),
         (BertModel(tiny(hidden_act="mish")), "activation 'mish' is not supported; known: "),
