@@ -66,7 +66,7 @@ def refuse_other_settings(
 def _anonymous(value: Any) -> Any:
     match value:
         case str() | Path() if Path(value).is_absolute() or PureWindowsPath(value).is_absolute():
-            return f".../{Path(value).name}"
+            return f".../{PureWindowsPath(value).name}"
         case Path():
             return str(value)
         case Mapping():

@@ -130,9 +130,7 @@ def read_table(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        return pd.read_csv(
-            path, float_precision="round_trip", keep_default_na=False, na_values=[""]
-        )
+        return pd.read_csv(path, engine="python", keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from None
 

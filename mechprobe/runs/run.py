@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CONFIG = "config.json"
+_UNIT_KEYS = {"unit", "wrote", "checkpoints", "sha256", "result"}
 _NAME = re.compile(r"[\w.+=,@-]+")
 
 
@@ -100,6 +101,8 @@ class Run:
         if path.exists():
             kept = _read_unit(path, name)
             if all((self.folder / rel).exists() for rel in kept["wrote"]):
+                for rel in kept["checkpoints"]:
+                    (self.folder / rel).unlink(missing_ok=True)
                 return kept["result"]
             path.unlink()
         outer, self._written = self._written, {}
@@ -111,6 +114,7 @@ class Run:
                 "unit": name,
                 "seconds": round(time.monotonic() - began, 1),
                 "wrote": self._wrote(),
+                "checkpoints": [self._relative(c.path) for c in self._checkpoints],
                 "sha256": _digest(result),
                 "result": result,
             }))
@@ -174,10 +178,13 @@ class Run:
         folder.mkdir(exist_ok=True)
         return folder / f"{name}{suffix}"
 
+    def _relative(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
     def _wrote(self) -> list[str]:
         """What appeared or changed, of the paths the current unit was given."""
         return sorted(
-            path.relative_to(self.folder).as_posix()
+            self._relative(path)
             for path, before in self._written.items()
             if path.exists() and path != self.folder and _changed(path) != before
         )
@@ -237,7 +244,7 @@ def _refuse_strange(folder: Path) -> None:
 
 def _read_unit(path: Path, name: str) -> dict[str, Any]:
     kept = files.read_json(path)
-    whole = isinstance(kept, dict) and {"unit", "wrote", "sha256", "result"} <= set(kept)
+    whole = isinstance(kept, dict) and _UNIT_KEYS <= set(kept)
     if not whole or kept["unit"] != name or kept["sha256"] != _digest(kept["result"]):
         raise files.unreadable(path, ValueError("its content does not match its check sum"))
     return kept
