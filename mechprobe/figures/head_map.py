@@ -86,7 +86,7 @@ def keep_frequency(
     rows = -(-n // columns)
     shape = (sites.n_layers, sites.n_heads if sites.heads else 1)
     panel = width / columns
-    figure = new_figure(width, rows * _height(panel, shape, n, sites.mlps))
+    figure = new_figure(width, rows * _height(panel, shape, n, sites.mlps) + 0.2)
     scale = ScalarMappable(Normalize(0, 100), colormaps["Blues"])
     panels = []
     for i, (name, row) in enumerate(frequency.items()):
@@ -98,7 +98,11 @@ def keep_frequency(
         space = (panel - (1.1 if n == 1 else 0.75)) * 72
         _panel(axes, heads, mlps, scale, ".0f", always, space, name + count, COLOURS[1])
         panels.append(axes)
-    colour_bar(figure, panels, scale, "subnetworks that keep it (%; framed: all)")
+    colour_bar(figure, panels, scale, "subnetworks keeping it (%)")
+    figure.legend(
+        [Rectangle((0, 0), 1, 1, fill=False, edgecolor=COLOURS[1])], ["kept by all"],
+        loc="outside lower center", fontsize=TICK, frameon=False, handlelength=1, handleheight=1,
+    )
     return figure
 
 
@@ -112,7 +116,7 @@ def _panel(
     mlp_at = n_heads + _GAP if n_heads else 0
     right = mlp_at + 1 if mlps is not None else n_heads
     dress(axes, title=title, y="layer", x="head" if n_heads else "")
-    texts: list[tuple[float, int, float]] = []
+    texts: list[tuple[float | int, int, float]] = []
     for left, part in ((0, heads), (mlp_at, None if mlps is None else mlps[:, None])):
         if part is None:
             continue
@@ -143,13 +147,13 @@ def _panel(
 
 
 def _write(
-    axes: Axes, cells: list[tuple[float, int, float]], scale: ScalarMappable, number: str,
+    axes: Axes, cells: list[tuple[float | int, int, float]], scale: ScalarMappable, number: str,
     cell: float,
 ) -> None:
     """Numbers into cells, dark on light or light on dark, if the widest fits in ``cell`` points."""
     words = [format(value, f"z{number}").replace("-", "\N{MINUS SIGN}") for *_, value in cells]
     longest = max((len(word) for word in words), default=1)
-    size = min(TICK, 0.86 * cell / (0.58 * longest))
+    size = min(TICK, 0.8 * cell / (0.58 * longest))
     if size < 4:
         return
     for (x, y, value), word in zip(cells, words, strict=True):

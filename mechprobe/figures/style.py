@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.text import Text
 
 from mechprobe.errors import InputError
 
@@ -67,25 +66,32 @@ def plain(text: str, width: int | None = None) -> str:
     return text if width is None else textwrap.fill(text, width, break_long_words=True)
 
 
-def name_rows(axes: Axes, names: Sequence[str], *, axis: str = "y", width: int = 26) -> list[Text]:
+def name_rows(axes: Axes, names: Sequence[str], *, axis: str = "y", width: int = 26) -> None:
     """Put names at 0, 1, 2, ... of an axis; on "y" the first comes on top."""
     labels = [plain(str(name), width) for name in names]
     if axis == "y":
         axes.set_ylim(len(names) - 0.5, -0.5)
-        return axes.set_yticks(range(len(names)), labels)  # pyright: ignore[reportReturnType]
-    axes.set_xlim(-0.5, len(names) - 0.5)
-    return axes.set_xticks(range(len(names)), labels)  # pyright: ignore[reportReturnType]
+        axes.set_yticks(range(len(names)), labels)
+    else:
+        axes.set_xlim(-0.5, len(names) - 0.5)
+        axes.set_xticks(range(len(names)), labels)
 
 
-def legend_below(figure: Figure, axes: Axes, columns: int = 3) -> None:
-    """One legend under the whole figure, from the labelled artists of ``axes``."""
+def legend_below(figure: Figure, axes: Axes, *, note: str = "") -> None:
+    """One legend under the whole figure, from the labelled artists of ``axes``, and a note.
+
+    It has as many columns as fit the figure's width.
+    """
     handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        figure.legend(
-            handles, [plain(label) for label in labels], loc="outside lower center",
-            ncols=min(columns, len(handles)), fontsize=TICK, frameon=False, handlelength=1.8,
-            columnspacing=1.2,
-        )
+    if not handles:
+        return
+    entry = TICK * (0.55 * max(len(label) for label in labels) + 3.2)
+    figure.legend(
+        handles, [plain(label) for label in labels], loc="outside lower center",
+        ncols=max(1, min(len(handles), int(72 * figure.get_figwidth() / entry))),
+        fontsize=TICK, frameon=False, handlelength=1.4, handletextpad=0.6, columnspacing=1.0,
+        title=plain(note) or None, title_fontsize=TICK,
+    )
 
 
 def text_colour(scale: ScalarMappable, value: float) -> str:
@@ -97,7 +103,7 @@ def text_colour(scale: ScalarMappable, value: float) -> str:
 def colour_bar(figure: Figure, panels: Sequence[Axes], scale: ScalarMappable, unit: str) -> None:
     """A colour bar right of the panels, its label broken to the figure's height."""
     bar = figure.colorbar(scale, ax=list(panels), fraction=0.05, pad=0.02, aspect=25)
-    letters = int(0.62 * 72 * figure.get_figheight() / (0.55 * LABEL))
+    letters = int(0.72 * 72 * figure.get_figheight() / (0.53 * LABEL))
     bar.set_label(plain(unit, max(10, letters)), fontsize=LABEL, color=INK)
     bar.ax.tick_params(labelsize=TICK, length=2, width=0.5, labelcolor=INK)
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
@@ -133,11 +139,19 @@ def require(table: pd.DataFrame, columns: Sequence[str], figure: str) -> None:
         raise InputError(f"{figure} was given a table without rows; nothing to draw")
 
 
-def half_widths(table: pd.DataFrame, value: str) -> np.ndarray:
-    """Distances [2, row] from a value down to ``low`` and up to ``high``; 0 where unknown."""
-    if not {"low", "high"} <= set(table.columns):
+def named(columns: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+    """Column -> shown name; without given names a column's own, its underscores as spaces."""
+    if isinstance(columns, Mapping):
+        return dict(columns)
+    return {column: column.replace("_", " ") for column in columns}
+
+
+def error_bars(table: pd.DataFrame, column: str) -> np.ndarray:
+    """Distances [2, row] from a column down to ``<column>_low`` and up to ``_high``; 0 unknown."""
+    low, high = f"{column}_low", f"{column}_high"
+    if not {low, high} <= set(table.columns):
         return np.zeros((2, len(table)))
-    gaps = np.stack([table[value] - table["low"], table["high"] - table[value]])
+    gaps = np.stack([table[column] - table[low], table[high] - table[column]])
     return np.clip(np.nan_to_num(gaps.astype(float)), 0, None)
 
 

@@ -20,7 +20,7 @@ from mechprobe.stats.overlap import (
     overlap_test,
 )
 from mechprobe.stats.permutation import empirical_p, permutation_p
-from mechprobe.stats.spread import Spread, excess_spread, excess_spread_shared
+from mechprobe.stats.spread import Spread, excess_spread, excess_spread_separate
 
 __all__ = [
     "Interval",
@@ -33,7 +33,7 @@ __all__ = [
     "core_size",
     "empirical_p",
     "excess_spread",
-    "excess_spread_shared",
+    "excess_spread_separate",
     "expected_core",
     "holm",
     "jaccard_matrix",

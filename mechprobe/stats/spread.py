@@ -36,13 +36,13 @@ class Spread:
     sampling_range: float
 
 
-def excess_spread(
+def excess_spread_separate(
     accuracy: Float[np.ndarray, "k"], n_examples: int | Int[np.ndarray, "k"]
 ) -> Spread:
     """Chi-square test of equal accuracy for members scored on *separate* examples.
 
     With the examples shared, members' errors usually agree, sampling noise in their differences is
-    then smaller, and this test errs on the cautious side; ``excess_spread_shared`` is exact about
+    then smaller, and this test errs on the cautious side; ``excess_spread`` is exact about
     it. The range uses the studentised range distribution, with the smallest n_examples.
 
     Args:
@@ -73,7 +73,7 @@ def excess_spread(
     )
 
 
-def excess_spread_shared(
+def excess_spread(
     correct: Shaped[np.ndarray, "k example"],
     strata: Shaped[np.ndarray, "example"] | None = None,
     *,
