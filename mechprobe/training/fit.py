@@ -67,7 +67,7 @@ def fit_classifier(
         FloatingPointError: when the loss is not finite; the step is named.
     """
     optimiser = torch.optim.AdamW(
-        model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
+        model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
     )
     done = 0
     if store is not None and (state := store.load()) is not None:

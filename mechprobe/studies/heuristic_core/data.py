@@ -59,8 +59,8 @@ def open_task(settings: Settings) -> Task:
     }
     if settings.pair == "overlap":
         options["overlap_predicts"] = settings.overlap_predicts
-        if settings.counterexample_groups:
-            options["counterexample_groups"] = settings.counterexample_groups
+        options["counterexample_groups"] = list(settings.counterexample_groups)
+        options["ood_groups"] = list(settings.ood_groups)
     elif settings.pair == "mnli-hans":
         options["hans_train_share"] = settings.hans_train_share
     return load_task(

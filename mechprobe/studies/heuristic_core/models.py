@@ -8,6 +8,7 @@ import torch
 
 from mechprobe.models.classifier import HookedClassifier, build_classifier
 from mechprobe.models.load import load_model, packaged_minilm
+from mechprobe.models.mimetic import attend_to_equal_tokens
 from mechprobe.models.save import save_model
 from mechprobe.runs import Run, progress
 from mechprobe.studies.heuristic_core.data import StudyData
@@ -35,7 +36,7 @@ def fresh_model(settings: Settings, data: StudyData, seed: int) -> HookedClassif
         data.task.labels, data.tokenizer, n_layers=settings.n_layers, n_heads=settings.n_heads,
         d_model=settings.d_model, d_mlp=settings.d_mlp, n_ctx=settings.max_length, seed=seed,
     )
-    return model.to(settings.device)
+    return attend_to_equal_tokens(model, settings.equal_token_init).to(settings.device)
 
 
 def checkpoint_steps(settings: Settings) -> list[int]:

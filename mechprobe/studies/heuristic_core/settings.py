@@ -17,6 +17,9 @@ class Settings:
     preset: str = _option("laptop", "name of the preset these settings started from")
     seed: int = _option(0, "base seed; model seeds and mask seeds are derived from it")
     device: str = _option("cpu", "torch device: cpu, cuda, cuda:0, ...")
+    precision: str = _option(
+        "float32", "matrix products in float32, or bfloat16 (faster where the CPU or GPU has it)"
+    )
     threads: int = _option(0, "CPU threads; 0 keeps torch's own choice")
 
     pair: str = _option("overlap", "in-domain -> out-of-domain data: overlap, mnli-hans, qqp-paws")
@@ -32,6 +35,9 @@ class Settings:
     counterexample_groups: tuple[str, ...] = _option(
         (), "pair overlap: structures the in-domain counterexamples are drawn from; empty = all"
     )
+    ood_groups: tuple[str, ...] = _option(
+        (), "pair overlap: out-of-domain sub-cases to test; empty = all"
+    )
     hans_train_share: float = _option(
         0.0, "pair mnli-hans: share of HANS training rows mixed into fine-tuning, 0 to 1"
     )
@@ -45,9 +51,12 @@ class Settings:
     d_model: int = _option(128, "residual width of the encoder built from scratch")
     d_mlp: int = _option(256, "MLP width of the encoder built from scratch")
     n_models: int = _option(3, "how many models are trained, each from its own seed")
-    train_steps: int = _option(1_000, "optimiser steps of training or fine-tuning")
-    train_batch: int = _option(32, "examples a training step")
-    train_lr: float = _option(5e-4, "peak learning rate of AdamW; linear warm-up and decay")
+    train_steps: int = _option(900, "optimiser steps of training or fine-tuning")
+    equal_token_init: float = _option(
+        1.5, "strength of the equal-token attention an encoder from scratch starts with"
+    )
+    train_batch: int = _option(48, "examples a training step")
+    train_lr: float = _option(3e-4, "peak learning rate of AdamW; linear warm-up and decay")
     train_warmup: float = _option(0.1, "share of the steps in which the learning rate rises")
 
     checkpoints: tuple[float, ...] = _option(
@@ -62,7 +71,7 @@ class Settings:
     n_masks_checkpoint: int = _option(1, "subnetworks a sparsity at the earlier checkpoints")
 
     rule: str = _option("expected", "sparsity rule: expected (ours) or published")
-    mask_steps: int = _option(400, "optimiser steps of one mask")
+    mask_steps: int = _option(300, "optimiser steps of one mask")
     mask_batch: int = _option(32, "examples a mask step")
     mask_accumulation: int = _option(1, "micro-batches a mask step; one gate sample each")
     mask_examples: int = _option(4_096, "training examples used by mask search and mean baseline")
@@ -91,10 +100,17 @@ PRESETS: dict[str, Settings] = {
         checkpoint_sparsities=(0.5,), n_masks=3, mask_steps=40, mask_examples=512, n_eval=60,
         n_random_sets=20, n_null=500,
     ),
-    "laptop": Settings(preset="laptop"),
+    "laptop": Settings(
+        preset="laptop", n_eval=250,
+        ood_groups=(
+            "not_swap", "not_preposition", "not_under_if", "not_under_verb",
+            "ent_passive", "ent_preposition", "ent_clause", "ent_under_verb",
+        ),
+        sparsities=(0.5, 0.7),
+    ),
     "real": Settings(
-        preset="real", pair="mnli-hans", n_train=20_000, n_dev=2_000, n_models=1,
-        train_steps=1_800, train_lr=5e-5, hans_train_share=0.05, checkpoints=(0.25, 0.5, 1.0),
+        preset="real", pair="mnli-hans", encoder="minilm", precision="bfloat16", n_train=20_000, n_dev=2_000, n_models=1,
+        train_steps=1_800, train_batch=32, train_lr=5e-5, hans_train_share=0.05, checkpoints=(0.25, 0.5, 1.0),
         sparsities=(0.5, 0.7), checkpoint_sparsities=(0.5,), n_masks=6, n_masks_checkpoint=2,
         n_eval=250,
     ),

@@ -48,7 +48,8 @@ def spread(
     best, worst = int(chosen.argmax()), int(chosen.argmin())
     difference = outside[best, report] - outside[worst, report]
     gap = bootstrap_statistic(difference, np.mean, seed=seed, n=n_boot)
-    excess = excess_spread(outside[:, scored])
+    strata = np.array(ood.examples.group)[scored]
+    excess = excess_spread(outside[:, scored], strata, seed=seed)
     return {
         "subnetworks": len(score),
         "full_in_domain": float(full_dev.mean()),

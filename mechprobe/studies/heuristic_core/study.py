@@ -12,7 +12,6 @@ import torch
 
 from mechprobe.models.load import load_model
 from mechprobe.runs import Run
-from mechprobe.show.report import build_report
 from mechprobe.studies.heuristic_core import analysis, search
 from mechprobe.studies.heuristic_core.check import check
 from mechprobe.studies.heuristic_core.data import StudyData, open_task, prepare

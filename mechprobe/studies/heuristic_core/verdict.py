@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+import pandas as pd
 
 HELD, FAILED, UNTESTED = "held", "did not hold", "not testable here"
 NEAR, WIDE, ALPHA = 0.03, 0.20, 0.01
@@ -38,7 +40,7 @@ def judge(held: bool) -> str:
     return HELD if held else FAILED
 
 
-def spread_claim(spread: dict[str, float], sparsity: float) -> Claim:
+def spread_claim(spread: Mapping[str, float], sparsity: float) -> Claim:
     """Claim 1: equal in domain, very different out of domain, beyond sampling."""
     worst = spread["full_in_domain"] - spread["in_domain_low"]
     held = worst <= NEAR and spread["range"] >= WIDE and spread["p_excess"] < ALPHA
@@ -60,20 +62,22 @@ def spread_claim(spread: dict[str, float], sparsity: float) -> Claim:
     )
 
 
-def shared_claim(overlap: Any, n_core: int, n_heads: int, sparsity: float, n: int) -> Claim:
+def shared_claim(overlap: pd.DataFrame, n_heads: int, sparsity: float, n: int) -> Claim:
     """Claim 2: the subnetworks share more heads than random ones of the same sizes would."""
+    size = overlap[overlap.statistic == "core size"].set_index("null")
+    free, layered = size.loc["any layer"], size.loc["same layers"]
     return Claim(
         claim=f"The subnetworks at {sparsity:.0%} sparsity share a set of heads, the core",
-        verdict=judge(n_core > 0 and overlap["p_stratified"] < ALPHA and overlap["p"] < ALPHA),
-        numbers=f"{n_core} of {n_heads} heads are in all {n}; by chance "
-        f"{overlap['expected']:.2f} ({p_value(overlap['p'])}), with the same number in each layer "
-        f"{overlap['expected_stratified']:.2f} ({p_value(overlap['p_stratified'])})",
+        verdict=judge(free.observed > 0 and free.p < ALPHA and layered.p < ALPHA),
+        numbers=f"{free.observed:.0f} of {n_heads} heads are in all {n}; by chance "
+        f"{free.expected:.2f} ({p_value(free.p)}), with as many heads in each layer "
+        f"{layered.expected:.2f} ({p_value(layered.p)})",
         paper="MNLI: 18 of 144 heads in all 12 at 50 %, 9 at both 50 and 70 %; QQP: 12 at 30 %, 8 "
         "at 60 %",
     )
 
 
-def needed_claim(row: dict[str, float], core_value: float, full: float) -> Claim:
+def needed_claim(row: Mapping[str, float], core_value: float, full: float) -> Claim:
     """Claim 2, causally: closing the core hurts more than closing as many random heads."""
     return Claim(
         claim="The full model needs the core: closing it costs more in-domain accuracy than "
@@ -102,7 +106,7 @@ def shallow_claim(keep_in: float, keep_out: float, full_in: float, full_out: flo
     )
 
 
-def overlap_attention_claim(row: dict[str, float]) -> Claim:
+def overlap_attention_claim(row: Mapping[str, float]) -> Claim:
     """Claim 3: core heads attend to the same word in the other sentence more than others do."""
     return Claim(
         claim="Core heads compare words: they attend to the same word in the other sentence more "
@@ -166,7 +170,7 @@ def size_claim(size_in: float, size_out: float, grid: str, full_out: float) -> C
     )
 
 
-def sparser_claim(low: dict[str, float], high: dict[str, float], s_low: float, s_high: float
+def sparser_claim(low: Mapping[str, float], high: Mapping[str, float], s_low: float, s_high: float
                   ) -> Claim:
     """Sparser subnetworks generalise less, uniformly."""
     held = high["out_of_domain"] < low["out_of_domain"] and high["range"] < low["range"]

@@ -1,0 +1,80 @@
+"""Refuse settings that cannot work, before any long work starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from mechprobe.errors import InputError
+from mechprobe.gates.baselines import KINDS
+from mechprobe.locate.masks import check_sparsity
+from mechprobe.models.load import packaged_minilm
+from mechprobe.studies.heuristic_core.settings import PAIRS, Settings
+
+AT_LEAST_ONE = (
+    "n_train", "n_dev", "n_ood", "max_length", "n_models", "train_steps", "train_batch",
+    "n_masks", "mask_batch", "mask_accumulation", "mask_examples", "n_random_sets", "n_null",
+    "n_layers", "n_heads", "d_model", "d_mlp",
+)
+
+
+def check(settings: Settings) -> None:
+    """Raise InputError for the first setting that cannot work, saying what to give instead."""
+    if settings.pair not in PAIRS:
+        raise InputError(f"unknown pair {settings.pair!r}; one of {', '.join(PAIRS)}")
+    for name in AT_LEAST_ONE:
+        if getattr(settings, name) < 1:
+            raise InputError(f"{option(name)} is {getattr(settings, name)}; give 1 or more")
+    if not settings.sparsities:
+        raise InputError("no sparsities given; give at least one, such as --sparsities 0.5")
+    for sparsity in (*settings.sparsities, *settings.checkpoint_sparsities):
+        check_sparsity(sparsity)
+    for share in settings.checkpoints:
+        if not 0 < share <= 1:
+            raise InputError(f"checkpoint {share} is not a share of training in (0, 1]")
+    if settings.n_masks < 2:
+        raise InputError(f"--n-masks is {settings.n_masks}; a spread needs 2 subnetworks or more")
+    if settings.rule not in ("expected", "published"):
+        raise InputError(f"unknown rule {settings.rule!r}; expected 'expected' or 'published'")
+    if settings.baseline not in KINDS or settings.baseline == "paired":
+        raise InputError(
+            f"baseline {settings.baseline!r} cannot be used here; one of zero, mean, "
+            "mean_position, resample"
+        )
+    if settings.precision not in ("float32", "bfloat16"):
+        raise InputError(f"precision {settings.precision!r}; expected float32 or bfloat16")
+    if settings.encoder is None and settings.d_model % settings.n_heads:
+        raise InputError(
+            f"d_model {settings.d_model} is not a multiple of n_heads {settings.n_heads}"
+        )
+    check_places(settings)
+
+
+def check_places(settings: Settings) -> None:
+    """The encoder's folder, the data folder and the device, as far as they can be seen now."""
+    if settings.encoder == "minilm":
+        packaged_minilm()
+    elif settings.encoder is not None and settings.encoder.startswith((".", "/", "~")):
+        if not (Path(settings.encoder).expanduser() / "config.json").is_file():
+            raise InputError(
+                f"no model in {settings.encoder} (no config.json); give a folder that "
+                "save_pretrained or mechprobe wrote, or a hub name"
+            )
+    if settings.data_dir is not None and not Path(settings.data_dir).expanduser().is_dir():
+        raise InputError(
+            f"no data folder {settings.data_dir}; give --data-dir an existing folder, or leave it "
+            "out to download from the hub"
+        )
+    try:
+        torch.zeros(1, device=settings.device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"device {settings.device!r} cannot be used ({str(error).splitlines()[0]}); "
+            "give --device cpu, or a GPU that torch sees"
+        ) from None
+
+
+def option(name: str) -> str:
+    """A setting's name as the command line writes it."""
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,105 @@
+"""The study's figures, each saved as PDF, PNG and the numbers it shows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from mechprobe import figures
+from mechprobe.runs import Run
+from mechprobe.studies.heuristic_core.attention import KINDS
+from mechprobe.studies.heuristic_core.results import AtSparsity, Results
+from mechprobe.studies.heuristic_core.settings import Settings
+
+
+def draw(settings: Settings, results: Results, run: Run, score_groups: tuple[str, ...]
+         ) -> dict[str, str]:
+    """Draw every figure; returns name -> path of its PNG inside the run folder."""
+    drawn: dict[str, str] = {}
+
+    def keep(name: str, figure: object, data: pd.DataFrame | None) -> None:
+        figures.save_figure(figure, run.path(f"figures/{name}"), data)  # pyright: ignore
+        drawn[name] = f"figures/{name}.png"
+
+    shown = final_members(settings, results)
+    names = {"in_domain": "in domain", "out_of_domain": "out of domain",
+             **{g: f"  {g}" for g in score_groups}}
+    full = {"in_domain": results.models[results.models.model == 0].iloc[-1].in_domain,
+            "out_of_domain": results.models[results.models.model == 0].iloc[-1].out_of_domain,
+            **{g: results.full_groups[g] for g in score_groups}}
+    keep("spread", figures.accuracy_spread(
+        shown, names, full=full, by="sites closed", chance=0.5, width=figures.PAGE,
+        title=f"{len(shown)} subnetworks of one model",
+    ), shown[["seed", "sparsity", *names]])
+    keep("keep-frequency", figures.keep_frequency(
+        {f"{at.plan.sparsity:.0%} closed": at.found.frequency() for at in results.final},
+        results.final[0].found.sites, n_members=[len(at.found) for at in results.final],
+    ), pd.DataFrame({
+        "site": [str(s) for s in results.final[0].found.sites],
+        **{f"{at.plan.sparsity:g}": at.found.frequency() for at in results.final},
+    }))
+    for at in results.final:
+        tag = f"{at.plan.sparsity:g}"
+        order = at.found.cluster()
+        similarity = at.found.jaccard()[np.ix_(order, order)]
+        seeds = [str(at.found[i].seed) for i in order]
+        keep(f"jaccard-{tag}", figures.jaccard_matrix(similarity, seeds, axis="seed"),
+             pd.DataFrame(similarity, index=seeds, columns=seeds).reset_index(names="seed"))
+        keep(f"overlap-{tag}", figures.bars_with_null(at.overlap), at.overlap)
+        if at.attention_core is not None:
+            p = dict(zip(at.attention_core["attention"], at.attention_core["p"], strict=True))
+            keep(f"attention-{tag}", figures.attention_profile(
+                at.attention_heads, list(KINDS), p=p), at.attention_heads)
+        keep(f"edits-{tag}", edits_map(at), at.edits)
+    if len(results.emergence) > 1:
+        keep("emergence", figures.emergence(
+            results.emergence,
+            accuracy={"full_in_domain": "full model, in domain",
+                      "full_out_of_domain": "full model, out of domain",
+                      "in_domain": "subnetworks, in domain",
+                      "out_of_domain": "subnetworks, out of domain"},
+            size={"size_in_domain": "in domain", "size_out_of_domain": "out of domain"},
+        ), results.emergence)
+    curve = sparsity_means(results)
+    if len(curve) > 1:
+        keep("sparsity", figures.sparsity_curve(
+            curve, {"in_domain": "in domain", "out_of_domain": "out of domain"},
+            members=final_members(settings, results, every=True), bars="lowest to highest",
+            full={k: full[k] for k in ("in_domain", "out_of_domain")},
+        ), curve)
+    return drawn
+
+
+def final_members(settings: Settings, results: Results, *, every: bool = False) -> pd.DataFrame:
+    """The first model's final subnetworks; with ``every`` also of the emergence sparsities."""
+    rows = results.members
+    last = rows[rows.model == 0].step.max()
+    rows = rows[(rows.model == 0) & (rows.step == last)]
+    if not every:
+        rows = rows[rows.sparsity.isin(settings.sparsities)]
+    return rows.assign(**{"sites closed": [f"{s:.0%}" for s in rows.sparsity]})
+
+
+def sparsity_means(results: Results) -> pd.DataFrame:
+    """Mean, lowest and highest accuracy at each sparsity of the final model."""
+    rows = results.members
+    rows = rows[(rows.model == 0) & (rows.step == rows[rows.model == 0].step.max())]
+    out = []
+    for sparsity, part in rows.groupby("sparsity"):
+        row: dict[str, float] = {"sparsity": float(sparsity)}  # pyright: ignore
+        for name in ("in_domain", "out_of_domain"):
+            row |= {name: part[name].mean(), f"{name}_low": part[name].min(),
+                    f"{name}_high": part[name].max()}
+        out.append(row)
+    return pd.DataFrame(out)
+
+
+def edits_map(at: AtSparsity) -> object:
+    """Change of out-of-domain accuracy when each head of the best subnetwork is flipped."""
+    mine = at.edits[at.edits.subnetwork == "best"]
+    grid = at.found.sites
+    values = 100 * mine.out_of_domain_change.to_numpy().reshape(grid.n_layers, grid.n_heads)
+    return figures.head_map(
+        values, title="flip one head of the best subnetwork",
+        unit="change out of domain (points)", diverging=True, marked=at.core, number=".0f",
+    )

@@ -1,0 +1,180 @@
+"""The run's tables and numbers, gathered from its finished units; nothing is computed by a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from mechprobe.locate.subnetworks import SubnetworkSet
+from mechprobe.runs import Run
+from mechprobe.sites import Site
+from mechprobe.stats import t_interval, wilson
+from mechprobe.studies.heuristic_core import emergence, search
+from mechprobe.studies.heuristic_core.data import StudyData, group_means, ood_score
+from mechprobe.studies.heuristic_core.models import checkpoint_steps
+from mechprobe.studies.heuristic_core.necessity import core_summary
+from mechprobe.studies.heuristic_core.search import Plan, full_name, plans, read_outcomes, read_set
+from mechprobe.studies.heuristic_core.settings import Settings
+from mechprobe.studies.heuristic_core.spread import group_table, member_rows, spread
+
+
+@dataclass(frozen=True)
+class AtSparsity:
+    """What is known about the first model's final subnetworks of one sparsity."""
+
+    plan: Plan
+    found: SubnetworkSet
+    core: list[Site]
+    spread: dict[str, float]
+    overlap: pd.DataFrame
+    necessity: pd.DataFrame | None
+    edits: pd.DataFrame
+    attention_heads: pd.DataFrame
+    attention_core: pd.DataFrame | None
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything the report shows; tables as they are written under ``tables/``."""
+
+    members: pd.DataFrame
+    models: pd.DataFrame
+    groups: pd.DataFrame
+    spreads: pd.DataFrame
+    final: list[AtSparsity]
+    emergence: pd.DataFrame
+    core_overlap: pd.DataFrame
+    first_kept: pd.DataFrame
+    full_groups: dict[str, float]
+    between_models: dict[str, float]
+
+
+def gather(settings: Settings, data: StudyData, run: Run) -> Results:
+    """Read every finished unit and derive the tables."""
+    last = checkpoint_steps(settings)[-1]
+    rows: list[dict[str, object]] = []
+    spreads: list[dict[str, object]] = []
+    for plan in plans(settings):
+        found = read_set(run, plan)
+        dev, outside = read_outcomes(run, plan.name)
+        where = {"model": plan.model, "step": plan.step}
+        rows += member_rows(where, found, dev, outside, data.ood, data.score_groups)
+        if plan.step == last and plan.n_masks > 1:
+            full_dev, full_out = read_outcomes(run, full_name(plan.model, last))
+            numbers = spread(
+                dev, outside, full_dev, full_out, data.ood, data.score_groups, settings.seed,
+                settings.n_null,
+            )
+            spreads.append({"model": plan.model, "sparsity": plan.sparsity, **numbers})
+    members = pd.DataFrame(rows)
+    models = model_table(settings, data, run, last)
+    final_first = members[(members.model == 0) & (members.step == last)]
+    final_first = final_first[final_first.sparsity.isin(settings.sparsities)]
+    _, full_out = read_outcomes(run, full_name(0, last))
+    full_groups = {k: float(v[0]) for k, v in group_means(full_out, data.ood).items()}
+    table = pd.DataFrame(spreads)
+    final = [at_sparsity(settings, run, table, Plan(0, last, s, settings.n_masks))
+             for s in settings.sparsities]
+    by_step = over_training(settings, data, run, members, models)
+    heads = [site for site in final[0].found.sites if site.kind == "head"]
+    sets = sets_by_step(settings, run)
+    return Results(
+        members=members,
+        models=models,
+        groups=group_table(final_first, full_groups, data.ood.examples.groups()),
+        spreads=table,
+        final=final,
+        emergence=by_step,
+        core_overlap=emergence.core_overlap(sets, heads, final[0].core),
+        first_kept=emergence.first_kept(sets, heads, final[0].core),
+        full_groups=full_groups,
+        between_models=between(models, last),
+    )
+
+
+def model_table(settings: Settings, data: StudyData, run: Run, last: int) -> pd.DataFrame:
+    """Full models: one row a model and checkpoint, with intervals over examples."""
+    rows = []
+    for index in range(settings.n_models):
+        steps = checkpoint_steps(settings) if index == 0 else [last]
+        for step in steps:
+            dev, outside = read_outcomes(run, full_name(index, step))
+            inside = wilson(int(dev.sum()), dev.size)
+            score = float(ood_score(outside, data.ood, data.score_groups)[0])
+            n = sum(len(data.ood.rows[g]) for g in data.score_groups)
+            ends = wilson(round(score * n), n)
+            means = group_means(outside, data.ood)
+            rows.append({
+                "model": index, "step": step, "in_domain": inside.estimate,
+                "in_domain_low": inside.low, "in_domain_high": inside.high,
+                "out_of_domain": score, "out_of_domain_low": ends.low,
+                "out_of_domain_high": ends.high, **{g: float(v[0]) for g, v in means.items()},
+            })
+    return pd.DataFrame(rows)
+
+
+def between(models: pd.DataFrame, last: int) -> dict[str, float]:
+    """Spread of full models over their seeds: mean, 95 % t interval, sd, range out of domain."""
+    values = models[models.step == last]["out_of_domain"].to_numpy()
+    if len(values) < 2:
+        return {"models": len(values), "mean": float(values.mean())}
+    ends = t_interval(values)
+    return {
+        "models": len(values), "mean": ends.estimate, "low": ends.low, "high": ends.high,
+        "sd": float(values.std(ddof=1)), "range": float(np.ptp(values)),
+    }
+
+
+def at_sparsity(settings: Settings, run: Run, spreads: pd.DataFrame, plan: Plan) -> AtSparsity:
+    """Gather one sparsity's analyses of the first model."""
+    found = read_set(run, plan)
+    row = spreads[(spreads.model == 0) & (spreads.sparsity == plan.sparsity)].iloc[0]
+
+    def table(name: str) -> pd.DataFrame | None:
+        rel = f"tables/{name}-sparsity-{plan.sparsity:g}.csv"
+        return run.read_table(rel) if run.path(rel).exists() else None
+
+    tests, edits, heads = table("core-tests"), table("head-edits"), table("attention-heads")
+    assert edits is not None and heads is not None  # their units always write them
+    return AtSparsity(
+        plan=plan, found=found, core=found.core(), spread=row.to_dict(),
+        overlap=found.overlap(settings.seed, settings.n_null),
+        necessity=None if tests is None else core_summary(tests),
+        edits=edits, attention_heads=heads, attention_core=table("attention-core"),
+    )
+
+
+def sets_by_step(settings: Settings, run: Run) -> list[tuple[int, SubnetworkSet]]:
+    """The first model's subnetworks at each step, of the first sparsity searched at every step."""
+    sparsity = (*settings.checkpoint_sparsities, *settings.sparsities)[0]
+    chosen = [p for p in plans(settings) if p.model == 0 and p.sparsity == sparsity]
+    return [(p.step, read_set(run, p)) for p in sorted(chosen, key=lambda p: p.step)]
+
+
+def over_training(
+    settings: Settings, data: StudyData, run: Run, members: pd.DataFrame, models: pd.DataFrame
+) -> pd.DataFrame:
+    """Accuracies and effective sizes of the first model at every checkpoint that was searched."""
+    points = []
+    for step in checkpoint_steps(settings):
+        mine = members[(members.model == 0) & (members.step == step)]
+        full = models[(models.model == 0) & (models.step == step)].iloc[0]
+        if len(mine):
+            points.append(emergence.PointScores(
+                step=step, sparsity=mine.sparsity.to_numpy(),
+                in_domain=mine.in_domain.to_numpy(),
+                out_of_domain=mine.out_of_domain.to_numpy(),
+                full_in_domain=float(full.in_domain), full_out_of_domain=float(full.out_of_domain),
+            ))
+    return emergence.emergence_table(points)
+
+
+def searched_sparsities(settings: Settings) -> str:
+    """The sparsities searched at the end of training, for people."""
+    found = sorted({p.sparsity for p in plans(settings)
+                    if p.model == 0 and p.step == checkpoint_steps(settings)[-1]})
+    return ", ".join(f"{s:.0%}" for s in found)
+
+
