@@ -24,7 +24,8 @@ def _commands(readme: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines]
 
 
-def test_the_python_example_runs(readme, tmp_path, capsys):
+def test_the_python_example_runs(readme, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     (code,) = _blocks(readme, "python")
     pairs = mp.load_task("nli/overlap", n_train=64, n_dev=32, n_ood=8).split("train")
     from mechprobe.tasks import word_tokenizer
@@ -47,6 +48,7 @@ def test_the_python_example_runs(readme, tmp_path, capsys):
     assert isinstance(nets, mp.SubnetworkSet)
     assert len(nets) == 4
     assert "seed" in capsys.readouterr().out
+    assert (tmp_path / "kept.png").stat().st_size > 1_000
 
 
 def test_the_example_card_loads(readme, tmp_path):
