@@ -8,14 +8,11 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from mechprobe.errors import InputError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 DRAFT = ".tmp-"
 """Part of the name of a file that is being written; what a kill leaves behind is swept away."""
@@ -110,28 +107,6 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise unreadable(path, error) from None
-
-
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """A table as CSV, floats with every digit; an index that carries names or words is kept."""
-    index = table.index
-    keep = any(name is not None for name in index.names) or index.inferred_type != "integer"
-    frame = table.reset_index() if keep and len(table) else table
-    atomic_write(path, frame.to_csv(index=False, lineterminator="\n").encode())
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """A table from CSV; only an empty cell is missing, so that a label "NA" stays a word.
-
-    Raises:
-        InputError: the file is missing or damaged; it is named.
-    """
-    import pandas as pd
-
-    try:
-        return pd.read_csv(path, engine="python", keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as error:
         raise unreadable(path, error) from None
 
 

@@ -20,6 +20,7 @@ from mechprobe.runs.checkpoint import Checkpoint
 from mechprobe.runs.config import FREE, describe, differences, environment, refuse_other_settings
 from mechprobe.runs.lock import LOCK, Lock
 from mechprobe.runs.metrics import Metrics
+from mechprobe.runs.tables import read_table, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,13 +164,13 @@ class Run:
         return files.read_arrays(self.folder / rel)
 
     def write_table(self, rel: str, table: pd.DataFrame) -> Path:
-        """Keep a table as CSV, floats with every digit."""
-        files.write_table(path := self.path(rel), table)
+        """Keep a table as CSV: text quoted, floats with every digit."""
+        write_table(path := self.path(rel), table)
         return path
 
     def read_table(self, rel: str) -> pd.DataFrame:
         """A kept table; raises InputError naming the file when missing or damaged."""
-        return files.read_table(self.folder / rel)
+        return read_table(self.folder / rel)
 
     def _place(self, kind: str, name: str, suffix: str) -> Path:
         if not _NAME.fullmatch(name) or name.startswith("."):

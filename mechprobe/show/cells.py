@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from mechprobe.runs.files import read_table
+from mechprobe.runs.tables import read_table
+
+DECIMALS = 3
 
 
 def shown_table(path: Path, rows: int) -> tuple[list[str], list[list[str]], list[bool], int]:
@@ -35,19 +37,28 @@ def shown_table(path: Path, rows: int) -> tuple[list[str], list[list[str]], list
 def _column(values: pd.Series, name: str) -> list[str]:
     if pd.api.types.is_bool_dtype(values.dtype):
         return ["yes" if value else "no" for value in values]
+    if pd.api.types.is_integer_dtype(values.dtype):
+        return [_signed(str(value)) for value in values]
     if not pd.api.types.is_float_dtype(values.dtype):
-        return ["–" if _missing(value) else str(value) for value in values]
-    known = [abs(float(v)) for v in values if math.isfinite(v)]
-    if all(v == int(v) and v < 1e15 for v in known):
-        return [_odd(v) or f"{v:.0f}" for v in values]
+        return ["–" if pd.isna(value) else str(value) for value in values]
+    form = _form([abs(float(v)) for v in values if math.isfinite(v)], name)
+    return [_odd(v) or _signed(form(v)) for v in values]
+
+
+def _form(sizes: list[float], name: str) -> Callable[[float], str]:
+    """How to write the numbers of a column, given their absolute values."""
     if name == "p" or name.startswith("p_") or name.endswith("_p"):
-        return [_odd(v) or ("<0.001" if v < 0.001 else f"{v:.3f}") for v in values]
-    fixed = all(v == 0 or 0.0005 <= v < 10_000 for v in known)
-    return [_odd(v) or (f"{v:.3f}" if fixed else f"{v:.4g}") for v in values]
+        return lambda v: "<0.001" if v < 0.001 else f"{v:.3f}"
+    if any(v and not 0.0005 <= v < 1e6 for v in sizes):
+        return lambda v: f"{v:.4g}"
+    decimals = next(
+        (d for d in range(DECIMALS) if all(round(v, d) == v for v in sizes)), DECIMALS
+    )
+    return lambda v: f"{v:.{decimals}f}"
 
 
-def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
+def _signed(number: str) -> str:
+    return "−" + number[1:] if number.startswith("-") else number
 
 
 def _odd(value: float) -> str:

@@ -1,11 +1,9 @@
 """Files are whole or absent, and what comes back is what went in, to the bit."""
 
-import math
 import os
 import resource
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
@@ -14,11 +12,9 @@ from mechprobe.runs import Checkpoint, atomic_path, atomic_write
 from mechprobe.runs.files import (
     read_arrays,
     read_json,
-    read_table,
     sweep_drafts,
     to_json,
     write_arrays,
-    write_table,
 )
 
 
@@ -102,27 +98,6 @@ def test_arrays_of_both_libraries_come_back(tmp_path):
     assert found["b"].tolist() == wide.tolist()
 
 
-def test_tables_keep_digits_labels_and_gaps(tmp_path):
-    table = pd.DataFrame({
-        "label": ["NA", "null", "a,b\n\"c\"", "None"],
-        "share": [1 / 3, math.nan, 1e-300, 0.1 + 0.2],
-        "count": [1, 2, 3, 10**17 + 1],
-    })
-    write_table(tmp_path / "a.csv", table)
-    pd.testing.assert_frame_equal(read_table(tmp_path / "a.csv"), table, check_dtype=False)
-
-
-def test_an_index_with_names_or_words_is_not_lost(tmp_path):
-    table = pd.DataFrame({"group": ["x", "x", "y"], "v": [1, 2, 3]})
-    write_table(tmp_path / "means.csv", table.groupby("group").mean())
-    write_table(tmp_path / "words.csv", pd.DataFrame({"v": [1, 2]}, index=["p", "q"]))
-    write_table(tmp_path / "rows.csv", table[table.v > 1])
-    assert read_table(tmp_path / "means.csv").to_dict("list") == {"group": ["x", "y"],
-                                                                   "v": [1.5, 3.0]}
-    assert list(read_table(tmp_path / "words.csv").iloc[:, 0]) == ["p", "q"]
-    assert list(read_table(tmp_path / "rows.csv").columns) == ["group", "v"]
-
-
 def test_json_keeps_floats_and_takes_numpy(tmp_path):
     value = {"x": 0.1 + 0.2, "n": np.int64(3), "a": np.array([0.5, 1 / 3]), "t": torch.ones(2)}
     atomic_write(tmp_path / "a.json", to_json(value))
@@ -145,9 +120,3 @@ def test_a_truncated_or_missing_file_is_named(tmp_path, reader):
         with pytest.raises(InputError, match=r"kept is damaged \(.+\); delete this file") as caught:
             reader(path)
         assert "\n" not in str(caught.value)
-
-
-def test_a_table_that_is_no_table_is_named(tmp_path):
-    (tmp_path / "a.csv").write_bytes(b"")
-    with pytest.raises(InputError, match=r"a\.csv is damaged"):
-        read_table(tmp_path / "a.csv")
