@@ -195,17 +195,13 @@ def list_all() -> int:
 
 def run(study: Study, given: argparse.Namespace, words: list[str]) -> int:
     """Run a study as the options say, and print where its report is."""
-    names = {field.name for field in dataclasses.fields(study.settings)} - {"preset"}
-    values = {name: _frozen(value) for name, value in vars(given).items() if name in names}
-    settings = study.settle(given.preset, values)
-    folder = os.environ.get(DATA)
-    if folder and "data_dir" not in values and study.reads_files(settings):
-        settings = dataclasses.replace(settings, data_dir=folder)
-        words = [*words, "--data-dir", folder]
-        print(f"mechprobe: data from {folder} ({DATA}); --data-dir none takes the hub",
+    settings = settings_of(study, given)
+    if "data_dir" not in given and settings.data_dir is not None:
+        words = [*words, "--data-dir", settings.data_dir]
+        print(f"mechprobe: data from {settings.data_dir} ({DATA}); --data-dir none takes the hub",
               file=sys.stderr)
     if given.dry_run:
-        settings = _on_this_machine(settings, "device" in values)
+        settings = settings if "device" in given else _on_this_machine(settings)
         study.check(settings)
         print(study.dry_run(settings))
         return 0
@@ -222,11 +218,23 @@ def run(study: Study, given: argparse.Namespace, words: list[str]) -> int:
     return 0
 
 
-def _on_this_machine(settings: Any, chosen: bool) -> Any:
+def settings_of(study: Study, given: argparse.Namespace) -> Any:
+    """The preset, moved to the given pair, with the given options and MECHPROBE_DATA over it."""
+    names = {field.name for field in dataclasses.fields(study.settings)} - {"preset"}
+    values = {name: value for name, value in vars(given).items() if name in names}
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    settings = study.settle(given.preset, values)
+    folder = os.environ.get(DATA)
+    if folder and "data_dir" not in given and study.reads_files(settings):
+        return dataclasses.replace(settings, data_dir=folder)
+    return settings
+
+
+def _on_this_machine(settings: Any) -> Any:
     """For a dry run, the CPU in place of a preset's GPU that is not here."""
     import torch
 
-    if chosen or not settings.device.startswith("cuda") or torch.cuda.is_available():
+    if not settings.device.startswith("cuda") or torch.cuda.is_available():
         return settings
     print("mechprobe: no CUDA device here; times are this machine's CPU's", file=sys.stderr)
     return dataclasses.replace(settings, device="cpu")
@@ -234,10 +242,6 @@ def _on_this_machine(settings: Any, chosen: bool) -> Any:
 
 def _folder(text: str) -> Path:
     return Path(text).expanduser()
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def check_folder(name: str, folder: Path) -> None:
