@@ -11,6 +11,8 @@ import pandas as pd
 from mechprobe.runs.tables import read_table
 
 DECIMALS = 3
+CHOSEN = ("sparsity", "sparsity_target", "target", "reached")
+"""Columns that people chose: 0.5 stays 0.5. Measured ones get all decimals."""
 
 
 def shown_table(path: Path, rows: int) -> tuple[list[str], list[list[str]], list[bool], int]:
@@ -51,9 +53,8 @@ def _form(sizes: list[float], name: str) -> Callable[[float], str]:
         return lambda v: "<0.001" if v < 0.001 else f"{v:.3f}"
     if any(v and not 0.0005 <= v < 1e6 for v in sizes):
         return lambda v: f"{v:.4g}"
-    decimals = next(
-        (d for d in range(DECIMALS) if all(round(v, d) == v for v in sizes)), DECIMALS
-    )
+    short = range(DECIMALS) if name in CHOSEN or all(v == int(v) for v in sizes) else ()
+    decimals = next((d for d in short if all(round(v, d) == v for v in sizes)), DECIMALS)
     return lambda v: f"{v:.{decimals}f}"
 
 

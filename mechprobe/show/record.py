@@ -34,8 +34,7 @@ def write_summary(folder: str | Path, target: str | Path) -> Path:
     """
     folder, target = Path(folder), Path(target)
     config, content = read_config(folder), read_content(folder)
-    if target.is_dir() and any(target.iterdir()) and not (target / NAME).is_file():
-        raise InputError(f"{target} holds other files and no {NAME}; give a new or empty folder")
+    check_target(target)
     kept = {"config.json": _read(folder / "config.json")}
     for section in content.sections:
         for shown in section.tables:
@@ -50,6 +49,19 @@ def write_summary(folder: str | Path, target: str | Path) -> Path:
         if old.relative_to(target).as_posix() not in kept:
             old.unlink()
     return target / NAME
+
+
+def check_target(target: Path) -> None:
+    """Make the folder of a record; raise InputError when it cannot be, or holds something else."""
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        found = sorted(path.name for path in target.iterdir())
+    except OSError as error:
+        raise InputError(
+            f"cannot make the folder {target} ({error.strerror}); give a folder that can be written"
+        ) from None
+    if found and NAME not in found:
+        raise InputError(f"{target} holds {found[0]!r} and no {NAME}; give a new or empty folder")
 
 
 def markdown(folder: Path, content: Content, config: Mapping[str, Any]) -> str:
@@ -84,7 +96,7 @@ def command_without_places(command: str) -> str:
         words = shlex.split(command)
     except ValueError:
         return without_places(command)
-    short = [re.sub(r"(^|=)/\S*?([^/\s]+)/?$", r"\1.../\2", word) for word in words]
+    short = [re.sub(r"(^|=)/.*?([^/]+)/?$", r"\1.../\2", word) for word in words]
     return shlex.join(short)
 
 

@@ -20,7 +20,7 @@ NAME = "report.html"
 BADGES = {
     "held": ("held", "✓"), "did not hold": ("failed", "✗"), "not testable here": ("untested", "–"),
 }
-ASIDE = {"held": "claims held", "did not hold": "did not hold", "not testable here": "not testable"}
+ASIDE = {"held": "held", "did not hold": "did not hold", "not testable here": "not testable"}
 
 
 def build_report(folder: str | Path) -> Path:
