@@ -114,13 +114,13 @@ def pack(members: Sequence[Subnetwork]) -> bytes:
         for m in members
     ]
     try:
-        text = json.dumps({"sites": asdict(members[0].sites), "members": described})
+        text = json.dumps({"format": FORMAT, "sites": asdict(members[0].sites), "members": described})
     except TypeError as error:
         raise InputError(
             f"a subnetwork's settings must be plain JSON values ({error}); convert them first"
         ) from None
     arrays = {name: np.stack([getattr(m, name) for m in members]) for name in ARRAYS}
-    return save(arrays, metadata={"format": FORMAT, "subnetworks": text})
+    return save(arrays, metadata={"subnetworks": text})
 
 
 def unpack(path: Path) -> list[Subnetwork]:
@@ -132,10 +132,10 @@ def unpack(path: Path) -> list[Subnetwork]:
     try:
         with safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
-            if header.get("format") != FORMAT:
+            described = json.loads(header.get("subnetworks", "{}"))
+            if described.get("format") != FORMAT:
                 raise InputError(f"{path} is no file of subnetworks; give one that save() wrote")
             arrays = {name: file.get_tensor(name) for name in ARRAYS}
-        described = json.loads(header["subnetworks"])
         grid = SiteGrid(**described["sites"])
         return [
             Subnetwork(sites=grid, **{name: arrays[name][i] for name in ARRAYS}, **rest)

@@ -8,9 +8,9 @@ import pandas as pd
 from mechprobe.runs import Run
 from mechprobe.sites import Site
 from mechprobe.studies.heuristic_core.attention import attention_shares, core_attention
-from mechprobe.studies.heuristic_core.necessity import core_tests
 from mechprobe.studies.heuristic_core.data import Split, halves, part_of
 from mechprobe.studies.heuristic_core.edits import head_edits
+from mechprobe.studies.heuristic_core.necessity import core_tests
 from mechprobe.studies.heuristic_core.search import OpenModel, Plan, read_outcomes, read_set
 
 

@@ -55,7 +55,7 @@ def attention_shares(opened: OpenModel, split: Split) -> dict[str, Float[np.ndar
     Every query token weighs the same; shares lie in [0, 1] (Bhaskar et al. 2024, section 5).
     """
     tokenizer = opened.data.tokenizer
-    total = {kind: 0.0 for kind in KINDS}
+    total = dict.fromkeys(KINDS, 0.0)
     n_queries = 0
     for batch in split.batches:
         query, kinds = targets(batch, tokenizer.cls_token_id, tokenizer.sep_token_id)

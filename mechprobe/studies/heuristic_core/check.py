@@ -56,7 +56,8 @@ def check_places(settings: Settings) -> None:
     if settings.encoder == "minilm":
         packaged_minilm()
     elif settings.encoder is not None and settings.encoder.startswith((".", "/", "~")):
-        if not (Path(settings.encoder).expanduser() / "config.json").is_file():
+        folder = Path(settings.encoder).expanduser()
+        if not any((folder / name).is_file() for name in ("config.json", "mechprobe.json")):
             raise InputError(
                 f"no model in {settings.encoder} (no config.json); give a folder that "
                 "save_pretrained or mechprobe wrote, or a hub name"

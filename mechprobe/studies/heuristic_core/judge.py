@@ -12,7 +12,8 @@ from mechprobe.studies.heuristic_core.verdict import Claim
 
 def judge_all(settings: Settings, results: Results) -> list[Claim]:
     """Every claim of the paper that this run can speak to, in the paper's order."""
-    claims = [verdict.spread_claim(at.spread, at.plan.sparsity) for at in results.final]
+    claims = [control(results)]
+    claims += [verdict.spread_claim(at.spread, at.plan.sparsity) for at in results.final]
     for at in results.final:
         n_heads = at.found.sites.n_head_sites
         claims.append(verdict.shared_claim(at.overlap, n_heads, at.plan.sparsity, len(at.found)))
@@ -28,6 +29,15 @@ def judge_all(settings: Settings, results: Results) -> list[Claim]:
             low.spread, high.spread, low.plan.sparsity, high.plan.sparsity
         ))
     return claims
+
+
+def control(results: Results) -> Claim:
+    """The first model at the end of training, against always giving the commonest label."""
+    mine = results.models[results.models.model == 0]
+    last = mine.loc[mine.step.idxmax()]
+    inside = {"estimate": float(last.in_domain), "low": float(last.in_domain_low),
+              "high": float(last.in_domain_high)}
+    return verdict.control_claim(inside, float(last.out_of_domain), results.majority)
 
 
 def necessity_claims(at: AtSparsity) -> list[Claim]:

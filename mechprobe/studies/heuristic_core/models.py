@@ -65,21 +65,18 @@ def train_model(settings: Settings, data: StudyData, run: Run, index: int) -> di
     )
     steps = checkpoint_steps(settings)
     store = run.checkpoint(f"train-{index}")
-    losses: list[float] = []
     with progress(settings.train_steps, f"train model {index}") as bar:
 
         def on_step(step: int, loss: float) -> None:
-            losses.append(loss)
             bar.update(step - bar.n)
-            if step % 25 == 0:
-                run.log(f"train-{index}", step, loss=sum(losses[-25:]) / len(losses[-25:]))
+            if step % 10 == 0:
+                run.log(f"train-{index}", step, loss=loss)
 
         fit_classifier(
             model, data.train, fit, seed=seed, trajectory=steps, on_step=on_step, store=store,
             on_checkpoint=lambda step, m: save_model(m, model_folder(run, index, step)),
             device=settings.device,
         )
-    store.delete()
     return {"seed": seed, "steps": steps}
 
 

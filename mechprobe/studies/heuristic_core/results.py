@@ -1,4 +1,4 @@
-"""The run's tables and numbers, gathered from its finished units; nothing is computed by a model."""
+"""The tables and numbers of a run, gathered from its finished units; no model runs here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mechprobe.locate.subnetworks import SubnetworkSet
 from mechprobe.runs import Run
 from mechprobe.sites import Site
 from mechprobe.stats import t_interval, wilson
-from mechprobe.studies.heuristic_core import emergence, search
+from mechprobe.studies.heuristic_core import emergence
 from mechprobe.studies.heuristic_core.data import StudyData, group_means, ood_score
 from mechprobe.studies.heuristic_core.models import checkpoint_steps
 from mechprobe.studies.heuristic_core.necessity import core_summary
@@ -49,6 +49,7 @@ class Results:
     first_kept: pd.DataFrame
     full_groups: dict[str, float]
     between_models: dict[str, float]
+    majority: float
 
 
 def gather(settings: Settings, data: StudyData, run: Run) -> Results:
@@ -91,6 +92,7 @@ def gather(settings: Settings, data: StudyData, run: Run) -> Results:
         first_kept=emergence.first_kept(sets, heads, final[0].core),
         full_groups=full_groups,
         between_models=between(models, last),
+        majority=float(np.bincount(data.dev.examples.label).max() / len(data.dev.examples)),
     )
 
 
@@ -137,7 +139,8 @@ def at_sparsity(settings: Settings, run: Run, spreads: pd.DataFrame, plan: Plan)
         return run.read_table(rel) if run.path(rel).exists() else None
 
     tests, edits, heads = table("core-tests"), table("head-edits"), table("attention-heads")
-    assert edits is not None and heads is not None  # their units always write them
+    assert edits is not None  # their units always write them
+    assert heads is not None
     return AtSparsity(
         plan=plan, found=found, core=found.core(), spread=row.to_dict(),
         overlap=found.overlap(settings.seed, settings.n_null),

@@ -11,7 +11,13 @@ import torch
 
 from mechprobe.gates.baselines import Baseline, make_baseline
 from mechprobe.gates.evaluate import evaluate
-from mechprobe.locate.masks import MaskSettings, Member, full_model_logits, published_settings, scaled
+from mechprobe.locate.masks import (
+    MaskSettings,
+    Member,
+    full_model_logits,
+    published_settings,
+    scaled,
+)
 from mechprobe.locate.search import search
 from mechprobe.locate.subnetworks import SubnetworkSet
 from mechprobe.models.classifier import HookedClassifier
@@ -126,7 +132,6 @@ def find(opened: OpenModel, run: Run, plan: Plan) -> dict:
     ood = opened.correct(gates, data.ood, "score out of domain")
     run.write_arrays(outcome_file(plan.name), {"dev": dev > 0, "ood": ood > 0})
     SubnetworkSet(tuple(found)).save(run.path(f"subnetworks/{plan.name}"))
-    store.delete()
     return {"model": plan.model, "step": plan.step, "sparsity": plan.sparsity,
             "seeds": [m.seed for m in found]}
 

@@ -6,12 +6,11 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import torch
 
 from mechprobe.models.load import load_model
 from mechprobe.runs import Run
+from mechprobe.show.report import build_report
 from mechprobe.studies.heuristic_core import analysis, search
 from mechprobe.studies.heuristic_core.check import check
 from mechprobe.studies.heuristic_core.data import StudyData, open_task, prepare

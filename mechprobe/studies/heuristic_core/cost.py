@@ -1,0 +1,174 @@
+"""What a run would cost: built with random weights, one step of each kind is timed."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from mechprobe.gates.baselines import mean_baseline
+from mechprobe.gates.reference import gated_logits
+from mechprobe.locate.masks import frozen
+from mechprobe.models.classifier import HookedClassifier, build_classifier
+from mechprobe.models.edits import forward, site_grid
+from mechprobe.studies.heuristic_core.models import checkpoint_steps, use_threads
+from mechprobe.studies.heuristic_core.search import mask_settings, plans
+from mechprobe.studies.heuristic_core.settings import Settings
+from mechprobe.tasks.batches import Batch
+from mechprobe.tasks.metrics import label_loss
+
+VOCABULARY = 30_522  # BERT's; only decides the memory of the embeddings
+
+
+@dataclass(frozen=True)
+class Part:
+    """One kind of work: how many model passes over a batch, and seconds for one."""
+
+    name: str
+    count: int
+    seconds: float
+    forwards: int
+
+    @property
+    def hours(self) -> float:
+        """Estimated hours."""
+        return self.count * self.seconds / 3600
+
+
+def dry_run(settings: Settings) -> str:
+    """Build the run's model with random weights, time one step of each kind, and add them up.
+
+    Nothing is downloaded or read. Batches are random tokens of the longest length, so real runs,
+    which pad to the batch, are cheaper. Times are for this machine and device.
+
+    Returns:
+        Text with units, forwards, memory and hours.
+    """
+    use_threads(settings)
+    model = random_model(settings)
+    parts = estimate(settings, model)
+    weights = sum(p.numel() for p in model.parameters())
+    optimiser = 4 * 4 * weights  # weights, gradients and two moments in float32
+    kept = len(checkpoint_steps(settings)) + settings.n_models - 1
+    device = torch.device(settings.device)
+    place = device.type if device.type == "cpu" else torch.cuda.get_device_name(device)
+    lines = [
+        f"dry run of heuristic-core, preset {settings.preset}, pair {settings.pair}, on {place}",
+        f"model: {model.cfg.n_layers} layers x {model.cfg.n_heads} heads, d_model "
+        f"{model.cfg.d_model}, {weights / 1e6:.1f} M parameters, {len(site_grid(model))} gates "
+        "(random weights)",
+        f"subnetworks: {sum(p.n_masks for p in plans(settings))} in {len(plans(settings))} groups",
+        f"{'work':<34}{'passes':>12}{'ms each':>10}{'hours':>9}",
+        *(f"{p.name:<34}{p.count:>12,}{1000 * p.seconds:>10.1f}{p.hours:>9.2f}" for p in parts),
+        f"{'total':<34}{sum(p.count for p in parts):>12,}{'':>10}"
+        f"{sum(p.hours for p in parts):>9.2f}",
+        f"forwards: {sum(p.count * p.forwards for p in parts):,} (batches through the model)",
+        f"memory: {optimiser / 2**30:.1f} GiB for fine-tuning state, about "
+        f"{activation_memory(settings, model) / 2**30:.1f} GiB of activations at the largest batch",
+        f"disk: {kept * 4 * weights / 2**30:.1f} GiB for {kept} saved models",
+    ]
+    return "\n".join(lines)
+
+
+def random_model(settings: Settings) -> HookedClassifier:
+    """A classifier of the run's shape (the preset's sizes stand in for a pretrained encoder's)."""
+    shaped = settings
+    if settings.encoder == "minilm":
+        shaped = dataclasses.replace(settings, n_layers=6, n_heads=12, d_model=384, d_mlp=1536)
+    labels = ("entailment", "neutral", "contradiction")
+    return build_classifier(
+        labels[: 2 if settings.pair != "mnli-hans" else 3], n_layers=shaped.n_layers,
+        n_heads=shaped.n_heads, d_model=shaped.d_model, d_mlp=shaped.d_mlp,
+        n_ctx=settings.max_length, d_vocab=VOCABULARY,
+    ).to(settings.device)
+
+
+def estimate(settings: Settings, model: HookedClassifier) -> list[Part]:
+    """Time one step of each kind of work and count how often the run does it."""
+    train = random_batch(settings, settings.train_batch)
+    mask = random_batch(settings, settings.mask_batch)
+    score = random_batch(settings, 128)
+    grid = site_grid(model)
+
+    def train_step() -> None:
+        label_loss(forward(model, train), train.labels).mean().backward()
+        model.zero_grad(set_to_none=True)
+
+    train_seconds = timed(train_step, settings)
+    with frozen(model):
+        baseline = mean_baseline(model, [mask], grid)
+
+        def mask_step() -> None:
+            gates = torch.rand(1, len(grid), device=settings.device, requires_grad=True)
+            gated_logits(model, mask, gates, grid, baseline).sum().backward()
+
+        @torch.no_grad()
+        def score_step() -> None:
+            forward(model, score)
+
+        mask_seconds, score_seconds = timed(mask_step, settings), timed(score_step, settings)
+    groups = plans(settings)
+    steps = sum(
+        p.n_masks * mask_settings(settings, p.sparsity).steps * settings.mask_accumulation
+        for p in groups
+    )
+    points = {(p.model, p.step) for p in groups}
+    shared = -(-min(settings.mask_examples, settings.n_train) // settings.mask_batch)
+    examples = settings.n_dev + n_ood_groups(settings) * settings.n_ood
+    scored = -(-examples // 128) * (
+        sum(p.n_masks for p in groups) + len(checkpoint_steps(settings)) + settings.n_models - 1
+    )
+    heads = model.cfg.n_layers * model.cfg.n_heads
+    small = -(-(4 * settings.n_eval + 4 * settings.n_eval) // 128) or -(-examples // 128)
+    effects = len(settings.sparsities) * small * (2 * heads + 4 * settings.n_random_sets + 5)
+    return [
+        Part("fine-tuning steps", settings.n_models * settings.train_steps, train_seconds, 1),
+        Part("mask steps (one gate vector)", steps, mask_seconds, 1),
+        Part("full model on mask examples", 2 * shared * len(points),
+             score_seconds * settings.mask_batch / 128, 1),
+        Part("scoring batches of 128", scored, score_seconds, 1),
+        Part("head edits, core tests (128)", effects, score_seconds, 1),
+    ]
+
+
+def n_ood_groups(settings: Settings) -> int:
+    """Out-of-domain sub-cases of a pair, without reading its data."""
+    if settings.pair == "overlap":
+        return len(settings.ood_groups) or 21
+    return {"mnli-hans": 30, "qqp-paws": 2}[settings.pair]
+
+
+def random_batch(settings: Settings, n: int) -> Batch:
+    """n random pairs of the longest length."""
+    shape, device = (n, settings.max_length), settings.device
+    tokens = torch.randint(0, VOCABULARY, shape, device=device)
+    one = torch.ones(shape, dtype=torch.long, device=device)
+    index = torch.arange(n, device=device)
+    return Batch(tokens=tokens, segments=0 * one, attention_mask=one, labels=0 * index, index=index)
+
+
+def timed(step: Callable[[], None], settings: Settings) -> float:
+    """Seconds of one call, after a first one that is not counted."""
+    step()
+    wait(settings)
+    began = time.perf_counter()
+    step()
+    wait(settings)
+    return time.perf_counter() - began
+
+
+def wait(settings: Settings) -> None:
+    """Let a GPU finish before a clock is read."""
+    if torch.device(settings.device).type == "cuda":
+        torch.cuda.synchronize(settings.device)
+
+
+def activation_memory(settings: Settings, model: HookedClassifier) -> int:
+    """Bytes that backward keeps for the largest batch, from the sizes of what is stored."""
+    cfg, rows = model.cfg, max(settings.train_batch, settings.mask_batch)
+    d_mlp = cfg.d_mlp or 0
+    a_token = 10 * cfg.d_model + 3 * d_mlp + 3 * cfg.n_heads * settings.max_length
+    return 4 * rows * settings.max_length * cfg.n_layers * a_token
