@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from mechprobe.errors import InputError
 from mechprobe.models.classifier import HookedClassifier, build_classifier
 from mechprobe.models.load import load_model, packaged_minilm
 from mechprobe.models.mimetic import attend_to_equal_tokens
@@ -37,6 +39,31 @@ def fresh_model(settings: Settings, data: StudyData, seed: int) -> HookedClassif
         d_model=settings.d_model, d_mlp=settings.d_mlp, n_ctx=settings.max_length, seed=seed,
     )
     return attend_to_equal_tokens(model, settings.equal_token_init).to(settings.device)
+
+
+def check_encoder(settings: Settings, labels: Sequence[str]) -> object | None:
+    """Open the pretrained encoder once, before long work, and return its tokenizer.
+
+    None when the encoder is built from scratch. Raises InputError for a model that is no encoder,
+    that has no tokenizer, or whose context is shorter than ``max_length``.
+    """
+    source = encoder_source(settings)
+    if source is None:
+        return None
+    model = load_model(source, labels=labels)
+    if not isinstance(model, HookedClassifier):
+        raise InputError(
+            f"{settings.encoder} is a {type(model).__name__}; this study classifies sentence pairs "
+            "with a BERT-shaped encoder: give the folder or hub name of one"
+        )
+    if model.tokenizer is None:
+        raise InputError(f"{settings.encoder} has no tokenizer; add its tokenizer.json")
+    if settings.max_length > model.cfg.n_ctx:
+        raise InputError(
+            f"--max-length is {settings.max_length}, but {settings.encoder} reads at most "
+            f"{model.cfg.n_ctx} tokens; give {model.cfg.n_ctx} or fewer"
+        )
+    return model.tokenizer
 
 
 def checkpoint_steps(settings: Settings) -> list[int]:
@@ -75,7 +102,6 @@ def train_model(settings: Settings, data: StudyData, run: Run, index: int) -> di
         fit_classifier(
             model, data.train, fit, seed=seed, trajectory=steps, on_step=on_step, store=store,
             on_checkpoint=lambda step, m: save_model(m, model_folder(run, index, step)),
-            device=settings.device,
         )
     return {"seed": seed, "steps": steps}
 

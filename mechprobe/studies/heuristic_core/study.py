@@ -8,15 +8,14 @@ from pathlib import Path
 
 import torch
 
-from mechprobe.models.load import load_model
 from mechprobe.runs import Run
 from mechprobe.show.report import build_report
 from mechprobe.studies.heuristic_core import analysis, search
 from mechprobe.studies.heuristic_core.check import check
 from mechprobe.studies.heuristic_core.data import StudyData, open_task, prepare
 from mechprobe.studies.heuristic_core.models import (
+    check_encoder,
     checkpoint_steps,
-    encoder_source,
     train_model,
     use_threads,
 )
@@ -40,9 +39,7 @@ def run(settings: Settings, out: Path, *, command: str | None = None) -> Path:
     check(settings)
     settings = dataclasses.replace(settings, threads=use_threads(settings))
     task = open_task(settings)
-    source = encoder_source(settings)
-    tokenizer = None if source is None else load_model(source, labels=task.labels).tokenizer
-    data = prepare(settings, task, tokenizer)
+    data = prepare(settings, task, check_encoder(settings, task.labels))
     config = {"study": "heuristic-core", **dataclasses.asdict(settings)}
     with Run.open(out, config) as run_dir, precision(settings):
         compute(settings, data, run_dir)
