@@ -76,10 +76,15 @@ def keep_frequency(
         n_members: how many members each panel counts, for its title.
 
     Raises:
-        InputError: no panels.
+        InputError: no panels, or a grid with neither heads nor MLP layers (neurons are not drawn).
     """
     if not frequency:
         raise InputError("keep_frequency was given no panels; give one frequency vector a name")
+    if not (sites.heads or sites.mlps):
+        raise InputError(
+            "keep_frequency draws heads and MLP layers, and these subnetworks gate only neurons; "
+            "use the numbers of SubnetworkSet.frequency()"
+        )
     n = len(frequency)
     columns = 1 if n == 1 else 2
     width = width or (COLUMN if n == 1 else PAGE)
@@ -94,7 +99,7 @@ def keep_frequency(
         count = f" ({n_members[i]} subnetworks)" if n_members else ""
         heads = 100 * sites.head_array(row) if sites.heads else None
         mlps = 100 * sites.mlp_array(row) if sites.mlps else None
-        always = sites.select(row >= 1 - 1e-9)
+        always = [s for s in sites.select(row >= 1 - 1e-9) if s.kind != "neuron"]
         space = (panel - (1.1 if n == 1 else 0.75)) * 72
         _panel(axes, heads, mlps, scale, ".0f", always, space, name + count, COLOURS[1])
         panels.append(axes)

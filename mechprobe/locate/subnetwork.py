@@ -71,6 +71,11 @@ class Subnetwork:
         return [site for site in self.kept if site.kind == "mlp"]
 
     @property
+    def neurons(self) -> list[Site]:
+        """The MLP neurons kept."""
+        return [site for site in self.kept if site.kind == "neuron"]
+
+    @property
     def kept(self) -> list[Site]:
         """Every site kept."""
         return self.sites.select(self.binary)
@@ -114,7 +119,8 @@ def pack(members: Sequence[Subnetwork]) -> bytes:
         for m in members
     ]
     try:
-        text = json.dumps({"format": FORMAT, "sites": asdict(members[0].sites), "members": described})
+        sites = asdict(members[0].sites)
+        text = json.dumps({"format": FORMAT, "sites": sites, "members": described})
     except TypeError as error:
         raise InputError(
             f"a subnetwork's settings must be plain JSON values ({error}); convert them first"

@@ -22,6 +22,7 @@ from mechprobe.sites import Site, SiteGrid
 from mechprobe.stats import jaccard_matrix, members_needed, overlap_test
 
 SET_FILE = "subnetworks.safetensors"
+KINDS = ("head", "mlp", "neuron")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +62,9 @@ class SubnetworkSet:
         return sorted({member.sparsity_target for member in self})
 
     def binary(self, *, heads: bool = True, mlps: bool = True) -> Bool[np.ndarray, "k site"]:
-        """Kept sites of every member, restricted to heads or MLPs."""
-        n = self.sites.n_head_sites
-        rows = np.stack([member.binary for member in self])
-        return np.concatenate(
-            [rows[:, :n][:, : n * heads], rows[:, n:][:, : (rows.shape[1] - n) * mlps]], axis=1
-        )
+        """Kept sites of every member, restricted to heads or MLPs (layers and neurons)."""
+        wanted = [heads if site.kind == "head" else mlps for site in self.sites]
+        return np.stack([member.binary for member in self])[:, wanted]
 
     def where(
         self,
@@ -99,7 +97,7 @@ class SubnetworkSet:
         return self.binary().mean(0)
 
     def core(self, f: float = 1.0, *, mlps: bool = False) -> list[Site]:
-        """Heads (and MLPs) that at least a share f of the members keep.
+        """Heads (``mlps``: and MLP layers and neurons) that at least a share f of the members keep.
 
         The "heuristic core" with f = 1 (Bhaskar et al. 2024, section 4).
         """
@@ -118,7 +116,7 @@ class SubnetworkSet:
         return np.asarray(leaves_list(linkage(distance, "average", optimal_ordering=True)), int)
 
     def table(self) -> pd.DataFrame:
-        """One row a member: seed, target, sparsity reached, heads and MLPs kept, every score."""
+        """One row a member: seed, target, sparsity reached, how many sites kept, every score."""
         return pd.DataFrame([
             {
                 "seed": member.seed,
@@ -126,6 +124,7 @@ class SubnetworkSet:
                 "sparsity": member.sparsity,
                 "heads": len(member.heads),
                 "mlps": len(member.mlps),
+                **({"neurons": len(member.neurons)} if self.sites.neurons else {}),
                 **member.scores,
             }
             for member in self
@@ -137,19 +136,22 @@ class SubnetworkSet:
         """Core size and mean Jaccard similarity against random sets of the members' sizes.
 
         Random sets keep as many heads as the members do, in all ("any layer") or in every layer
-        ("same layers"); MLPs are their own stratum. Exact expectations, and an exact p of the core
-        when f = 1; ``n_null`` draws otherwise, and for the null's central 95 %.
+        ("same layers"); MLP layers are a stratum of their own, as are neurons. Exact expectations,
+        and an exact p of the core when f = 1; ``n_null`` draws otherwise, and for the null's
+        central 95 %.
 
         Returns:
             Columns statistic, null, observed, expected, null_low, null_high, p, members.
         """
-        heads = self.sites.heads
-        rows = self.binary(heads=heads, mlps=mlps or not heads)
-        kind = np.repeat([0, 1], [n := self.sites.n_head_sites if heads else 0, rows.shape[1] - n])
-        layers = np.repeat(np.arange(self.sites.n_layers), self.sites.n_heads)
-        strata = {"any layer": kind}
-        if heads:
-            strata["same layers"] = np.concatenate([layers, np.full(rows.shape[1] - n, -1)])
+        mlps = mlps or not self.sites.heads
+        rows = self.binary(mlps=mlps)
+        chosen = [site for site in self.sites if mlps or site.kind == "head"]
+        strata = {"any layer": np.array([KINDS.index(site.kind) for site in chosen])}
+        if self.sites.heads or self.sites.neurons:
+            strata["same layers"] = np.array([
+                -1 if site.kind == "mlp" else site.layer + self.sites.n_layers * (kind > 0)
+                for site, kind in zip(chosen, strata["any layer"], strict=True)
+            ])
         results = []
         for statistic in ("core", "jaccard"):
             for name, labels in strata.items():

@@ -2,7 +2,8 @@
 
 Every value has the batch first: a head is z [batch, pos, d_head] (before W_O), all heads of a layer
 [batch, pos, head, d_head], an MLP layer's output [batch, pos, d_model], an MLP neuron after its
-activation [batch, pos]. Gradients flow through edits and into read values.
+activation [batch, pos], all neurons of a layer [batch, pos, neuron]. Gradients flow through edits
+and into read values.
 """
 
 from __future__ import annotations
@@ -48,13 +49,17 @@ def forward(model: HookedModel, batch: Batch) -> Float[Tensor, "batch ..."]:
 
 
 @lru_cache(maxsize=64)
-def _grid(n_layers: int, n_heads: int, mlps: bool) -> SiteGrid:
-    return SiteGrid(n_layers, n_heads, heads=True, mlps=mlps)
+def _grid(n_layers: int, n_heads: int, n_neurons: int) -> SiteGrid:
+    return SiteGrid(n_layers, n_heads, mlps=n_neurons > 0, n_neurons=n_neurons)
 
 
 def site_grid(model: HookedModel) -> SiteGrid:
-    """The heads and MLP layers of a model; an attention-only model has no MLPs."""
-    return _grid(model.cfg.n_layers, model.cfg.n_heads, not model.cfg.attn_only)
+    """The heads and MLP layers of a model; an attention-only model has no MLPs.
+
+    ``dataclasses.replace(grid, neurons=True)`` gates the neurons too.
+    """
+    cfg = model.cfg
+    return _grid(cfg.n_layers, cfg.n_heads, 0 if cfg.attn_only else cfg.d_mlp or 0)
 
 
 def hook_name(model: HookedModel, site: Site | str) -> str:
@@ -66,14 +71,14 @@ def hook_name(model: HookedModel, site: Site | str) -> str:
     site = Site.parse(site)
     grid = site_grid(model)
     match site:
-        case Site("neuron", layer, int(index), "") if site.layer < grid.n_layers and grid.mlps:
-            if index >= (width := model.cfg.d_mlp or 0):
+        case Site("neuron", layer, index, "") if 0 <= layer < grid.n_layers and grid.mlps:
+            if index is not None and not 0 <= index < grid.n_neurons:
                 raise InputError(
                     f"no neuron {str(site)!r} here; the last neuron of a layer is "
-                    f"mlp.{layer}.{width - 1}"
+                    f"mlp.{layer}.{grid.n_neurons - 1}"
                 )
             return f"blocks.{layer}.mlp.hook_post"
-        case Site("head", layer, None, "") if layer < grid.n_layers:
+        case Site("head", layer, None, "") if 0 <= layer < grid.n_layers:
             return f"blocks.{layer}.attn.hook_z"
         case _:
             grid.index(site)  # raises with the nearest sites
@@ -194,8 +199,8 @@ def run_with_edits(
     Args:
         model: any supported model; its parameters may be frozen.
         batch: what it reads.
-        edits: site -> function from the site's value to one of the same shape. A whole-layer head
-            site (index None) is edited before single heads of that layer.
+        edits: site -> function from the site's value to one of the same shape. A whole-layer site
+            (index None) is edited before single heads or neurons of that layer.
 
     Returns:
         As ``forward``.
