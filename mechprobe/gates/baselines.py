@@ -4,7 +4,8 @@ zero: nothing. mean: the component's mean over data. mean_position: its mean per
 resample: its value on another example of the batch. paired: its value in the counterfactual run.
 Each kind is a function that makes a ``Baseline``; ``Baseline.values`` gives, for every layer-wide
 site, a tensor that broadcasts against the activation: heads [batch or 1, pos or 1, head, d_head],
-MLPs [batch or 1, pos or 1, d_model].
+MLPs [batch or 1, pos or 1, d_model], neurons [batch or 1, pos or 1, neuron]. No kind ever puts the
+value of a padding token in place of a real one.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
 from mechprobe.errors import InputError
-from mechprobe.models.edits import run_with_cache
+from mechprobe.models.edits import HookedModel, run_with_cache
 from mechprobe.sites import Site, SiteGrid
 from mechprobe.tasks.batches import Batch
 
@@ -30,55 +31,47 @@ class Baseline:
     """A kind of baseline and the rule that gives its values for a batch."""
 
     kind: str
-    values: Callable[[nn.Module, Batch, SiteGrid], Mapping[Site, Tensor]]
-
-
-def layer_sites(grid: SiteGrid) -> list[Site]:
-    """The layer-wide sites of a grid: all heads of each layer, then each MLP layer."""
-    heads = [Site("head", layer) for layer in range(grid.n_layers)] if grid.heads else []
-    return heads + ([Site("mlp", layer) for layer in range(grid.n_layers)] if grid.mlps else [])
+    values: Callable[[HookedModel, Batch, SiteGrid], Mapping[Site, Tensor]]
 
 
 def zero_baseline() -> Baseline:
     """A closed component writes nothing."""
 
-    def values(model: nn.Module, batch: Batch, grid: SiteGrid) -> Mapping[Site, Tensor]:
+    def values(model: HookedModel, batch: Batch, grid: SiteGrid) -> Mapping[Site, Tensor]:
         like = next(model.parameters())
-        head, mlp = like.new_zeros(1, 1, 1, 1), like.new_zeros(1, 1, 1)
-        return {s: head if s.kind == "head" else mlp for s in layer_sites(grid)}
+        head, other = like.new_zeros(1, 1, 1, 1), like.new_zeros(1, 1, 1)
+        return {site: head if site.kind == "head" else other for site in grid.layer_columns}
 
     return Baseline("zero", values)
 
 
 def mean_baseline(
-    model: nn.Module, batches: Sequence[Batch], grid: SiteGrid, *, per_position: bool = False
+    model: HookedModel, batches: Sequence[Batch], grid: SiteGrid, *, per_position: bool = False
 ) -> Baseline:
     """The component's mean activation over the real (unpadded) tokens of ``batches``.
 
     Mean ablation as in Bhaskar et al. 2024 (section 3): one mean per dimension of a head's z and
     of an MLP's output. With ``per_position`` one mean per position; positions the data never
     reach take the overall mean. Sums run in float64.
+
+    Raises:
+        InputError: no data; and, when used, a grid with sites that ``grid`` did not gate.
     """
     if not batches:
         raise InputError("a mean baseline needs at least one batch of data")
-    sites = layer_sites(grid)
     n_pos = max(b.tokens.shape[1] for b in batches)
-    count = torch.zeros(n_pos, dtype=torch.float64, device=batches[0].tokens.device)
+    like = next(model.parameters())
+    dtype, count = like.dtype, like.new_zeros(n_pos, dtype=torch.float64)
     sums: dict[Site, Tensor] = {}
     with torch.no_grad():
         for batch in batches:
-            _, cache = run_with_cache(model, batch, sites)
-            real = batch.attention_mask.to(torch.float64)
+            _, cache = run_with_cache(model, batch, grid.layer_columns)
+            real = batch.attention_mask.to(count)
             count[: real.shape[1]] += real.sum(0)
-            for site in sites:
-                act = cache[site].to(torch.float64)
-                part = torch.einsum("bp,bp...->p...", real, act)
-                if site not in sums:
-                    sums[site] = torch.zeros(
-                        n_pos, *part.shape[1:], dtype=torch.float64, device=part.device
-                    )
-                sums[site][: part.shape[0]] += part
-    dtype = next(model.parameters()).dtype
+            for site, act in cache.items():
+                part = torch.einsum("bp,bp...->p...", real, act.to(torch.float64))
+                total = sums.setdefault(site, part.new_zeros(n_pos, *part.shape[1:]))
+                total[: part.shape[0]] += part
     overall: dict[Site, Tensor] = {}
     by_position: dict[Site, Tensor] = {}
     for site, total in sums.items():
@@ -88,11 +81,16 @@ def mean_baseline(
         overall[site] = mean.to(dtype).unsqueeze(0)
         by_position[site] = at.to(dtype).unsqueeze(0)
 
-    def values(model: nn.Module, batch: Batch, grid: SiteGrid) -> Mapping[Site, Tensor]:
+    def values(model: HookedModel, batch: Batch, grid: SiteGrid) -> Mapping[Site, Tensor]:
+        if missing := [str(site) for site in grid.layer_columns if site not in overall]:
+            raise InputError(
+                f"this mean baseline has no mean for {missing[0]} ({len(missing)} such); make it "
+                "with the grid it is used with"
+            )
         if not per_position:
-            return overall
+            return {site: overall[site] for site in grid.layer_columns}
         wanted = batch.tokens.shape[1]
-        return {s: _to_length(at, wanted, overall[s]) for s, at in by_position.items()}
+        return {s: _to_length(by_position[s], wanted, overall[s]) for s in grid.layer_columns}
 
     return Baseline("mean_position" if per_position else "mean", values)
 
@@ -100,11 +98,17 @@ def mean_baseline(
 def resample_baseline(seed: int) -> Baseline:
     """The component's value on another example of the same batch (a seeded derangement).
 
-    Positions past the donor's length take the donor's positions again from its start, so that no
-    padding is ever patched in. Raises InputError for a batch of one.
-    """
+    Who donates to whom depends on the seed and on which examples the batch holds, so the same batch
+    always gets the same donors. Positions past the donor's length take the donor's positions again
+    from its start, so that no padding is ever patched in.
 
-    def values(model: nn.Module, batch: Batch, grid: SiteGrid) -> Mapping[Site, Tensor]:
+    Raises:
+        InputError: a negative seed; and, when used, a batch of one example.
+    """
+    if seed < 0:
+        raise InputError(f"seed {seed} of the resample baseline is negative; give 0 or more")
+
+    def values(model: HookedModel, batch: Batch, grid: SiteGrid) -> Mapping[Site, Tensor]:
         n, n_pos = batch.tokens.shape
         if n < 2:
             raise InputError("the resample baseline needs batches of at least two examples")
@@ -114,10 +118,11 @@ def resample_baseline(seed: int) -> Baseline:
         donor[torch.from_numpy(order)] = torch.from_numpy(np.roll(order, 1))
         donor = donor.to(batch.tokens.device)
         length = batch.attention_mask.sum(1)[donor]
-        position = torch.arange(n_pos, device=donor.device).unsqueeze(0) % length.unsqueeze(1)
+        place = torch.arange(n_pos, device=donor.device)
+        position = rearrange(place, "pos -> 1 pos") % rearrange(length, "batch -> batch 1")
         with torch.no_grad():
-            _, cache = run_with_cache(model, batch, layer_sites(grid))
-        rows = rearrange(donor, "b -> b 1")
+            _, cache = run_with_cache(model, batch, grid.layer_columns)
+        rows = rearrange(donor, "batch -> batch 1")
         return {site: act[rows, position] for site, act in cache.items()}
 
     return Baseline("resample", values)
@@ -127,25 +132,36 @@ def paired_baseline(counterfactual: Callable[[Batch], Batch]) -> Baseline:
     """The component's value in the counterfactual run of each example.
 
     Args:
-        counterfactual: gives the counterfactual batch of a batch, with the same [batch, pos] shape.
+        counterfactual: gives the counterfactual batch of a batch: the same [batch, pos] shape, and
+            a real token wherever the batch has one.
+
+    Raises:
+        InputError: when used, a counterfactual batch of another shape, or with padding where the
+            batch has a real token.
     """
 
-    def values(model: nn.Module, batch: Batch, grid: SiteGrid) -> Mapping[Site, Tensor]:
+    def values(model: HookedModel, batch: Batch, grid: SiteGrid) -> Mapping[Site, Tensor]:
         other = counterfactual(batch)
         if other.tokens.shape != batch.tokens.shape:
             raise InputError(
                 f"the counterfactual batch has shape {tuple(other.tokens.shape)}, the clean one "
-                f"{tuple(batch.tokens.shape)}; paired baselines need the same length: pad both"
+                f"{tuple(batch.tokens.shape)}; paired baselines need pairs of equal length"
+            )
+        short = batch.attention_mask > other.attention_mask.to(batch.attention_mask)
+        if short.any():
+            raise InputError(
+                f"the counterfactual of example {int(batch.index[short.any(1)][0])} is shorter "
+                "than it, so padding would stand in for its last tokens; give pairs of equal length"
             )
         with torch.no_grad():
-            _, cache = run_with_cache(model, other, layer_sites(grid))
+            _, cache = run_with_cache(model, other, grid.layer_columns)
         return cache
 
     return Baseline("paired", values)
 
 
 def make_baseline(
-    kind: str, model: nn.Module, batches: Sequence[Batch], grid: SiteGrid, *, seed: int = 0
+    kind: str, model: HookedModel, batches: Sequence[Batch], grid: SiteGrid, *, seed: int = 0
 ) -> Baseline:
     """A baseline by name, for the kinds that need only data: zero, mean, mean_position, resample.
 

@@ -7,18 +7,19 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor, nn
+from torch import Tensor
 
+from mechprobe.errors import InputError
 from mechprobe.gates.baselines import Baseline
 from mechprobe.gates.reference import gated_logits
-from mechprobe.models.edits import forward
+from mechprobe.models.edits import HookedModel, forward
 from mechprobe.sites import SiteGrid
 from mechprobe.tasks.batches import Batch
 
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module,
+    model: HookedModel,
     batches: Sequence[Batch],
     gates: Float[Tensor, "k site"] | None,
     grid: SiteGrid,
@@ -35,9 +36,20 @@ def evaluate(
         metric: takes logits [batch, ...] and the batch, gives [batch].
         on_batch: called after each batch, for a progress bar.
 
-    Examples stand in the order of ``Batch.index``, which must cover 0 .. n-1.
+    Examples stand in the order of ``Batch.index``.
+
+    Raises:
+        InputError: no batches, or batches whose ``index`` is not 0 .. n-1, each once.
     """
-    n = sum(len(batch) for batch in batches)
+    if not batches:
+        raise InputError("nothing to evaluate: no batches were given")
+    index = np.sort(np.concatenate([batch.index.cpu().numpy() for batch in batches]))
+    n = len(index)
+    if (index != np.arange(n)).any():
+        raise InputError(
+            f"the batches hold {n} examples, but their index is not 0 to {n - 1}, each once; "
+            "encode exactly the examples to be scored (too_long='truncate' keeps every row)"
+        )
     k = 1 if gates is None else gates.shape[0]
     out = np.full((k, n), np.nan)
     for batch in batches:

@@ -12,10 +12,11 @@ from dataclasses import fields
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from mechprobe.errors import InputError
 from mechprobe.gates.baselines import Baseline
-from mechprobe.models.edits import run_with_edits
+from mechprobe.models.edits import HookedModel, run_with_edits
 from mechprobe.sites import Site, SiteGrid
 from mechprobe.tasks.batches import Batch
 
@@ -23,7 +24,7 @@ _TOKENS_AT_ONCE = 2048
 
 
 def gated_logits(
-    model: nn.Module,
+    model: HookedModel,
     batch: Batch,
     gates: Float[Tensor, "k site"],
     grid: SiteGrid,
@@ -44,18 +45,25 @@ def gated_logits(
     Returns:
         Logits [k, batch, label] of a classifier, [k, batch, pos, vocab] of a language model;
         differentiable with respect to ``gates``.
+
+    Raises:
+        InputError: gates that are not [k, site] of this grid, or a chunk below 1.
     """
-    if gates.shape[-1] != len(grid):
-        raise ValueError(f"gates have {gates.shape[-1]} columns, the grid has {len(grid)} sites")
+    if gates.dim() != 2 or not len(gates) or gates.shape[1] != len(grid):
+        raise InputError(
+            f"gates of shape {list(gates.shape)} for a grid of {len(grid)} sites; give [k, "
+            f"{len(grid)}], one row a gate vector"
+        )
     if chunk is None:
         chunk = max(1, _TOKENS_AT_ONCE // max(1, batch.tokens.numel()))
+    if chunk < 1:
+        raise InputError(f"a chunk of {chunk} gate vectors cannot run; give 1 or more, or None")
     values = baseline.values(model, batch, grid)
     rows = []
     for part in gates.split(chunk):
         k = part.shape[0]
         stacked = batch if k == 1 else _stack(batch, k)
-        edits = _edits(part, grid, values, len(batch))
-        logits = run_with_edits(model, stacked, edits)
+        logits = run_with_edits(model, stacked, _edits(part, grid, values, len(batch)))
         rows.append(rearrange(logits, "(k batch) ... -> k batch ...", k=k))
     return torch.cat(rows)
 
@@ -63,29 +71,21 @@ def gated_logits(
 def _edits(
     gates: Float[Tensor, "k site"], grid: SiteGrid, values: Mapping[Site, Tensor], n_batch: int
 ) -> dict[Site, Callable[[Tensor], Tensor]]:
-    """One edit per layer and kind; a fully open layer-wide gate of constant 1 is still applied."""
+    """One edit per layer and kind, also where every gate of it is open."""
     edits: dict[Site, Callable[[Tensor], Tensor]] = {}
-    if grid.heads:
-        by_layer = rearrange(
-            gates[:, : grid.n_head_sites], "k (layer head) -> layer k head", layer=grid.n_layers
-        )
-        for layer in range(grid.n_layers):
-            site = Site("head", layer)
-            g = repeat(by_layer[layer], "k head -> (k batch) 1 head 1", batch=n_batch)
-            edits[site] = _gate(g, values[site], n_batch)
-    if grid.mlps:
-        for layer in range(grid.n_layers):
-            site = Site("mlp", layer)
-            g = repeat(gates[:, grid.n_head_sites + layer], "k -> (k batch) 1 1", batch=n_batch)
-            edits[site] = _gate(g, values[site], n_batch)
+    for site, columns in grid.layer_columns.items():
+        g = repeat(gates[:, columns], "k unit -> (k batch) 1 unit", batch=n_batch)
+        edits[site] = _gate(g.unsqueeze(-1) if site.kind == "head" else g, values[site], n_batch)
     return edits
 
 
 def _gate(g: Tensor, base: Tensor, n_batch: int) -> Callable[[Tensor], Tensor]:
+    """The edit own -> base + g (own - base); gates keep their precision beside bfloat16 values."""
+
     def edit(own: Tensor) -> Tensor:
         k = own.shape[0] // n_batch
         stands = base if base.shape[0] == 1 or k == 1 else repeat(base, "b ... -> (k b) ...", k=k)
-        return stands + g.to(own.dtype) * (own - stands)
+        return (stands + g * (own - stands)).to(own.dtype)
 
     return edit
 

@@ -21,7 +21,7 @@ EPS = 1e-6
 
 def uniform_noise(seed: int, step: int, n_sites: int, dtype: torch.dtype = torch.float32
                   ) -> Float[Tensor, "site"]:
-    """Uniform noise in (eps, 1 - eps) that depends only on (seed, step).
+    """Uniform noise in (eps, 1 - eps) that depends only on (seed, step); both are 0 or more.
 
     A counter-based generator (Philox) keyed by the member's seed, so that a member's noise is the
     same whatever other members run beside it and wherever a run resumes.

@@ -8,9 +8,11 @@ never mix, so each equals its own single run. Objective per member: faithfulness
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from numbers import Real
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,18 +23,32 @@ from mechprobe.errors import InputError
 from mechprobe.gates.baselines import Baseline
 from mechprobe.gates.reference import gated_logits
 from mechprobe.locate import hard_concrete
-from mechprobe.models.edits import forward
+from mechprobe.models.edits import HookedModel, forward
 from mechprobe.sites import SiteGrid
 from mechprobe.tasks.batches import Batch
 from mechprobe.tasks.metrics import kl, label_loss
+from mechprobe.training.fit import StateStore
 
 
 @dataclass(frozen=True)
 class MaskSettings:
     """How a mask is trained; the defaults are ours, ``published_settings`` gives the paper's.
 
-    rule "expected": the Lagrangian acts on the closed-form expected share of closed gates.
-    rule "published": it acts on the sampled gates, 1 - mean(g) (Bhaskar et al. 2024, section 3).
+    Args:
+        rule: what the Lagrangian acts on: "expected", the closed-form expected share of closed
+            gates; "published", the sampled gates, 1 - mean(g) (Bhaskar et al. 2024, section 3).
+        objective: "kl" from the full model, or the "task" loss on the labels (classifiers).
+        steps: optimiser steps.
+        accumulation: micro-batches a step, with a gate sample each.
+        lr: peak learning rate on log alpha; it rises over ``lr_warmup_steps``, then falls to 0.
+        lambda_lr: the same of the multipliers.
+        weight_decay: of AdamW, on both.
+        sparsity_warmup: share of the steps in which the target rises from 0.
+        warmup_shape: the target rises linearly in t, or in log(1 - t).
+        init: mean of log alpha at the start, with standard deviation ``init_sd``.
+
+    Raises:
+        InputError: a value outside these.
     """
 
     rule: Literal["expected", "published"] = "expected"
@@ -82,7 +98,7 @@ def published_settings(sparsity: float) -> MaskSettings:
 
 def check_sparsity(sparsity: float) -> float:
     """The sparsity itself when it lies inside (0, 1), else InputError."""
-    if not (isinstance(sparsity, int | float) and 0 < sparsity < 1):
+    if not (isinstance(sparsity, Real) and 0 < sparsity < 1):
         raise InputError(
             f"sparsity {sparsity!r} is outside (0, 1); give the share of sites to close, e.g. 0.5"
         )
@@ -91,18 +107,19 @@ def check_sparsity(sparsity: float) -> float:
 
 @dataclass(frozen=True)
 class Member:
-    """One mask of a search: its noise seed and its target share of closed gates."""
+    """One mask of a search: its noise seed (0 or more) and its target share of closed gates.
+
+    Raises:
+        InputError: a negative seed, or a sparsity outside (0, 1).
+    """
 
     seed: int
     sparsity: float
 
-
-class StateStore(Protocol):
-    """Where a search keeps its state between kills (``mechprobe.runs.Checkpoint`` is one)."""
-
-    def save(self, state: dict) -> None: ...
-    def load(self) -> dict | None: ...
-    def delete(self) -> None: ...
+    def __post_init__(self) -> None:
+        check_sparsity(self.sparsity)
+        if self.seed < 0:
+            raise InputError(f"seed {self.seed} of a mask is negative; give 0 or more")
 
 
 def target_at(step: int, sparsity: float, settings: MaskSettings) -> float:
@@ -132,10 +149,11 @@ class MaskTrainer:
         self, members: Sequence[Member], n_sites: int, settings: MaskSettings,
         device: torch.device | str = "cpu",
     ) -> None:
+        if not members:
+            raise InputError("mask search needs at least one member (a seed and a sparsity)")
         self.members, self.settings, self.step_number = list(members), settings, 0
         starts = []
         for member in self.members:
-            check_sparsity(member.sparsity)
             rng = np.random.Generator(np.random.Philox(key=[member.seed, 0x696E6974]))
             starts.append(settings.init + settings.init_sd * rng.standard_normal(n_sites))
         start = torch.from_numpy(np.stack(starts)).float().to(device)
@@ -181,9 +199,19 @@ class MaskTrainer:
         self.ascent.zero_grad(set_to_none=True)
         self.step_number += 1
 
+    def _made_by(self) -> dict:
+        """What decides the numbers of a search, as plain values."""
+        return {
+            "seeds": [m.seed for m in self.members],
+            "sparsities": [float(m.sparsity) for m in self.members],
+            "sites": self.log_alpha.shape[1],
+            **asdict(self.settings),
+        }
+
     def state(self) -> dict:
         """Everything a resumed run needs to go on with identical numbers."""
         return {
+            "made_by": self._made_by(),
             "step": self.step_number,
             "log_alpha": self.log_alpha.detach(),
             "multipliers": self.multipliers.detach(),
@@ -192,7 +220,13 @@ class MaskTrainer:
         }
 
     def restore(self, state: dict) -> None:
-        """Continue from ``state()``."""
+        """Continue from ``state()``; raises InputError when another search wrote it."""
+        mine, saved = self._made_by(), state.get("made_by", {})
+        if changed := [name for name in mine if saved.get(name) != mine[name]]:
+            raise InputError(
+                f"the saved mask search has {changed[0]} {saved.get(changed[0])}, this one "
+                f"{mine[changed[0]]}; go on with the same settings, or delete the saved state"
+            )
         self.step_number = int(state["step"])
         with torch.no_grad():
             self.log_alpha.copy_(state["log_alpha"])
@@ -202,7 +236,7 @@ class MaskTrainer:
 
 
 def train_masks(
-    model: nn.Module,
+    model: HookedModel,
     batches: Sequence[Batch],
     members: Sequence[Member],
     grid: SiteGrid,
@@ -229,13 +263,18 @@ def train_masks(
         on_step: called after each step with per-member lists "loss", "closed" and "target".
 
     Raises:
-        InputError: no data; a sparsity outside (0, 1).
+        InputError: no data or members; full logits of other batches; the objective "task" with a
+            language model; a saved state of another search.
         FloatingPointError: a loss that is not finite (the step and member are named).
     """
     settings = settings or MaskSettings()
     if not batches:
         raise InputError("mask search needs at least one batch of data")
-    device = batches[0].tokens.device
+    if full_logits is not None and len(full_logits) != len(batches):
+        raise InputError(
+            f"{len(full_logits)} full-model logits for {len(batches)} batches; give one a batch"
+        )
+    device = next(model.parameters()).device
     trainer = MaskTrainer(members, len(grid), settings, device)
     if store is not None and (state := store.load()) is not None:
         trainer.restore(state)
@@ -254,7 +293,7 @@ def train_masks(
 
 
 def _one_step(
-    model: nn.Module, batches: Sequence[Batch], full_logits: Sequence[Tensor],
+    model: HookedModel, batches: Sequence[Batch], full_logits: Sequence[Tensor],
     trainer: MaskTrainer, grid: SiteGrid, baseline: Baseline, order_seed: int, chunk: int | None,
 ) -> dict[str, list[float]]:
     """Forward and backward of all members over the step's micro-batches, then one update."""
@@ -274,11 +313,8 @@ def _one_step(
             logits = gated_logits(
                 model, batch, leaf[start : start + size], grid, baseline, chunk=size
             )
-            loss = torch.stack([
-                label_loss(row, batch.labels).mean() if settings.objective == "task"
-                else kl(full_logits[which], row).mean()
-                for row in logits
-            ])
+            full = full_logits[which] if settings.objective == "kl" else None
+            loss = torch.stack([mask_loss(row, batch, full) for row in logits])
             (loss.sum() / settings.accumulation).backward()
             losses[start : start + size] += loss.detach().cpu() / settings.accumulation
         closed = trainer.closed_share(gates)
@@ -290,7 +326,7 @@ def _one_step(
         )
         shares += closed.detach().cpu() / settings.accumulation
     if not bool(torch.isfinite(losses).all()):
-        bad = [trainer.members[i] for i in torch.nonzero(~torch.isfinite(losses)).flatten()]
+        bad = [m for m, loss in zip(trainer.members, losses, strict=True) if not loss.isfinite()]
         raise FloatingPointError(
             f"mask loss is not finite at step {trainer.step_number} for {bad}: "
             "check the model's logits on this data for NaN or inf"
@@ -299,31 +335,45 @@ def _one_step(
     return {"loss": losses.tolist(), "closed": shares.tolist(), "target": target.tolist()}
 
 
+def mask_loss(
+    logits: Float[Tensor, "batch ..."], batch: Batch, full: Float[Tensor, "batch ..."] | None
+) -> Float[Tensor, ""]:
+    """Mean KL from the full model's logits, or mean label loss when these are None.
+
+    A language model's KL is the mean over real tokens. Raises InputError for the label loss of a
+    language model.
+    """
+    if full is not None:
+        divergence = kl(full, logits)
+        real = batch.attention_mask.bool().to(divergence.device)
+        return (divergence[real] if divergence.dim() == 2 else divergence).mean()
+    if logits.dim() != 2:
+        raise InputError('the objective "task" needs a classifier; use "kl" with a language model')
+    return label_loss(logits, batch.labels.to(logits.device)).mean()
+
+
 def batch_at(draw: int, n_batches: int, seed: int) -> int:
     """Which batch the draw-th micro-batch uses: a new seeded permutation every epoch."""
     epoch, place = divmod(draw, n_batches)
     return int(np.random.default_rng([seed, epoch]).permutation(n_batches)[place])
 
 
-def full_model_logits(model: nn.Module, batches: Sequence[Batch]) -> list[Tensor]:
+def full_model_logits(model: HookedModel, batches: Sequence[Batch]) -> list[Tensor]:
     """The untouched model's logits of each batch, computed once, without gradient."""
     with torch.no_grad():
         return [forward(model, batch) for batch in batches]
 
 
-class frozen:  # noqa: N801 - used as a context manager, reads as a word
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
     """Within the context no parameter of the model asks for a gradient; restored afterwards."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-
-    def __enter__(self) -> None:
-        self.before = [p.requires_grad for p in self.model.parameters()]
-        self.model.requires_grad_(False)
-
-    def __exit__(self, *_: object) -> None:
-        for parameter, asked in zip(self.model.parameters(), self.before, strict=True):
-            parameter.requires_grad_(asked)
+    asked = [parameter.requires_grad for parameter in model.parameters()]
+    model.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter, before in zip(model.parameters(), asked, strict=True):
+            parameter.requires_grad_(before)
 
 
 def scaled(settings: MaskSettings, steps: int) -> MaskSettings:

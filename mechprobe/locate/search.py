@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from typing import Any, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from mechprobe.errors import InputError
 from mechprobe.gates.baselines import Baseline, make_baseline
@@ -17,7 +19,6 @@ from mechprobe.locate import hard_concrete
 from mechprobe.locate.masks import (
     MaskSettings,
     Member,
-    StateStore,
     check_sparsity,
     full_model_logits,
     published_settings,
@@ -25,16 +26,18 @@ from mechprobe.locate.masks import (
     train_masks,
 )
 from mechprobe.locate.subnetworks import Subnetwork, SubnetworkSet
-from mechprobe.models.edits import site_grid
+from mechprobe.models.classifier import HookedClassifier
+from mechprobe.models.edits import HookedModel, site_grid
 from mechprobe.runs import progress
 from mechprobe.sites import SiteGrid
 from mechprobe.tasks.batches import Batch, encode_pairs
 from mechprobe.tasks.examples import Task
 from mechprobe.tasks.metrics import accuracy, kl
+from mechprobe.training.fit import StateStore
 
 
 def find_subnetworks(
-    model: nn.Module,
+    model: HookedModel,
     task: Task,
     *,
     sparsity: float | Iterable[float] = 0.5,
@@ -57,24 +60,25 @@ def find_subnetworks(
         task: its "train" split drives the search and the mean baseline, "dev" the scores.
         sparsity: share(s) of sites closed, each inside (0, 1); met exactly, to the nearest gate.
         seeds: one subnetwork a seed and sparsity.
-        sites: "all" (heads and MLPs), "heads" or "mlps".
+        sites: "all" (heads and MLP layers), "heads", "mlps" or "neurons" (of the MLPs).
         baseline: "zero", "mean", "mean_position" or "resample".
         rule: "expected" (default; 500 steps) or "published" (Bhaskar et al. 2024, section 3).
         steps: optimiser steps a mask; None takes the rule's own.
         n_examples: training examples used at most (None: all); ``n_dev`` likewise.
-        store: gives a state store by name, so that a killed search resumes (see ``mechprobe.runs``).
+        store: gives a state store by name, so that a killed search resumes (``Run.checkpoint``).
 
     Returns:
         The set; each member's scores hold "kl" and "accuracy" of the binary gates on "dev".
 
     Raises:
-        InputError: a sparsity outside (0, 1), an unknown rule, baseline or choice of sites.
+        InputError: a sparsity outside (0, 1), an unknown rule, baseline or choice of sites, sites
+            the model has none of, or a model that is no classifier with the task's labels.
     """
     targets = [check_sparsity(s) for s in _several(sparsity)]
     seeds = list(seeds)
+    model, tokenizer = _checked(model, task)
     grid = choose_sites(site_grid(model), sites)
     device = next(model.parameters()).device
-    tokenizer = model.tokenizer
     train = task.split("train")
     if n_examples is not None and n_examples < len(train):
         train = train.sample(n_examples, seed=0)
@@ -82,6 +86,8 @@ def find_subnetworks(
     if n_dev is not None and n_dev < len(dev):
         dev = dev.sample(n_dev, seed=0)
     batches = [b.to(device) for b in encode_pairs(train, tokenizer, max_length).batches(batch_size)]
+    if baseline == "resample":
+        batches = [b for b in batches if len(b) > 1]  # one example has no other to donate
     held_out = [b.to(device) for b in encode_pairs(dev, tokenizer, max_length).batches(128)]
     stands = make_baseline(baseline, model, batches, grid)
     accept = torch.from_numpy(task.accept(dev)).to(device)
@@ -98,7 +104,7 @@ def find_subnetworks(
 
 
 def search(
-    model: nn.Module,
+    model: HookedModel,
     batches: Sequence[Batch],
     members: Sequence[Member],
     grid: SiteGrid,
@@ -112,7 +118,11 @@ def search(
     on_step: Callable[[int, dict[str, list[float]]], None] | None = None,
     description: str = "mask search",
 ) -> list[Subnetwork]:
-    """Train the members together and binarise each to its target; see ``train_masks``."""
+    """Train the members together and binarise each to its target; see ``train_masks``.
+
+    Args:
+        description: what the progress bar says.
+    """
     with progress(settings.steps, description) as bar:
 
         def step_done(step: int, report: dict[str, list[float]]) -> None:
@@ -151,7 +161,7 @@ def binarise(
 
 
 def score_members(
-    model: nn.Module, batches: Sequence[Batch], members: Sequence[Subnetwork],
+    model: HookedModel, batches: Sequence[Batch], members: Sequence[Subnetwork],
     baseline: Baseline, accept: Tensor,
 ) -> list[dict[str, float]]:
     """Mean accuracy and mean KL from the full model of each member's binary gates."""
@@ -176,33 +186,53 @@ def score_members(
 
 def mask_settings(rule: str, sparsity: float, steps: int | None) -> MaskSettings:
     """The settings of a rule by name, scaled to ``steps`` when given."""
-    if rule == "published":
-        settings = published_settings(sparsity)
-    else:
-        settings = MaskSettings(rule=rule)  # pyright: ignore[reportArgumentType] - checked inside
-    return scaled(settings, steps) if steps else settings
+    published = rule == "published"
+    settings = published_settings(sparsity) if published else MaskSettings(rule=cast(Any, rule))
+    return settings if steps is None else scaled(settings, steps)
 
 
 def choose_sites(grid: SiteGrid, sites: str) -> SiteGrid:
-    """The grid restricted to "all", "heads" or "mlps"; raises InputError for anything else."""
-    if sites not in ("all", "heads", "mlps"):
-        raise InputError(f"sites={sites!r}; expected 'all', 'heads' or 'mlps'")
-    return SiteGrid(
-        grid.n_layers, grid.n_heads, heads=sites in ("all", "heads"), mlps=sites in ("all", "mlps")
-    )
+    """The grid that gates only "all" (heads and MLP layers), "heads", "mlps" or "neurons".
+
+    Raises:
+        InputError: another word, or MLP layers or neurons of a model that has none.
+    """
+    kinds = {"all": ("heads", "mlps"), "heads": ("heads",), "mlps": ("mlps",),
+             "neurons": ("neurons",)}
+    if sites not in kinds:
+        raise InputError(f"sites={sites!r}; expected one of {', '.join(map(repr, kinds))}")
+    has = {"heads": grid.heads, "mlps": grid.mlps, "neurons": grid.mlps and grid.n_neurons > 0}
+    if sites in has and not has[sites]:
+        raise InputError(f"sites={sites!r}, but this model has none; give sites='heads'")
+    return replace(grid, **{kind: kind in kinds[sites] and has[kind] for kind in has})
 
 
 def mask_tensors(grid: SiteGrid) -> list[slice]:
-    """The published mask tensors: the heads of each layer, and all MLPs, as slices of sites."""
-    groups = []
-    if grid.heads:
-        groups += [
-            slice(layer * grid.n_heads, (layer + 1) * grid.n_heads)
-            for layer in range(grid.n_layers)
-        ]
-    if grid.mlps:
-        groups.append(slice(grid.n_head_sites, grid.n_head_sites + grid.n_layers))
-    return groups
+    """The published mask tensors as columns of a gate vector: heads of each layer, all MLP layers.
+
+    Neurons, which Bhaskar et al. do not gate, are a tensor a layer, as in CoFi (Xia et al. 2022).
+    """
+    mlps = slice(grid.n_head_sites, grid.n_head_sites + grid.n_mlp_sites)
+    layered = {kind: [columns for site, columns in grid.layer_columns.items() if site.kind == kind]
+               for kind in ("head", "neuron")}
+    return [*layered["head"], *([mlps] if grid.mlps else []), *layered["neuron"]]
+
+
+def _checked(model: HookedModel, task: Task) -> tuple[HookedClassifier, PreTrainedTokenizerFast]:
+    """The model and its tokenizer, when it is a classifier that can be scored on the task."""
+    if not isinstance(model, HookedClassifier):
+        raise InputError(
+            f"a {type(model).__name__} has no labels; open it with load_model(..., labels="
+            f"{task.labels}) and fit it on {task.name} first"
+        )
+    if model.labels != task.labels:
+        raise InputError(
+            f"the model's labels are {model.labels}, those of {task.name} are {task.labels}; they "
+            "must be the same in the same order (load_model(..., labels=...) renames them)"
+        )
+    if model.tokenizer is None:
+        raise InputError("the model has no tokenizer; give load_model one: tokenizer=...")
+    return model, cast(PreTrainedTokenizerFast, model.tokenizer)
 
 
 def _several(sparsity: float | Iterable[float]) -> list[float]:

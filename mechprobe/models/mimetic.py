@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from mechprobe.models.edits import HookedModel
+from mechprobe.models.classifier import HookedClassifier
 
 
 def attend_to_equal_tokens(
-    model: HookedModel, strength: float = 1.5, position_scale: float = 0.5
-) -> HookedModel:
+    model: HookedClassifier, strength: float = 1.5, position_scale: float = 0.5
+) -> HookedClassifier:
     """Set W_K = strength * W_Q in every head and shrink position embeddings, in place.
 
     Then W_Q W_K^T is positive semi-definite and a query's highest score is, in expectation, its
@@ -19,13 +19,12 @@ def attend_to_equal_tokens(
     tokens is part of the model from then on; claims about such attention must say so.
 
     Args:
-        model: a fresh encoder or classifier of this toolkit.
+        model: a fresh classifier (``build_classifier``); it is returned.
         strength: factor on the keys.
         position_scale: factor on the position embeddings, so that token identity dominates.
     """
     with torch.no_grad():
         for block in model.blocks:
             block.attn.W_K.copy_(strength * block.attn.W_Q)
-        positions = model.embed.pos_embed if hasattr(model.embed, "pos_embed") else model.pos_embed
-        positions.W_pos.mul_(position_scale)
+        model.embed.pos_embed.W_pos.mul_(position_scale)
     return model

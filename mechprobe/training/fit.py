@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import math
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
-from torch import nn
 
 from mechprobe.errors import InputError
+from mechprobe.models.classifier import HookedClassifier
 from mechprobe.models.edits import forward
 from mechprobe.tasks.batches import Batch, Encoded
 from mechprobe.tasks.metrics import label_loss
 
 
+@runtime_checkable
 class StateStore(Protocol):
-    """Where a fit keeps its state between kills (``mechprobe.runs.Checkpoint`` is one)."""
+    """Where long work keeps its state between kills (``mechprobe.runs.Checkpoint`` is one)."""
 
-    def save(self, state: dict) -> None: ...
-    def load(self) -> dict | None: ...
-    def delete(self) -> None: ...
+    def save(self, state: dict) -> None:
+        """Keep a copy of the state; its tensors change afterwards."""
+
+    def load(self) -> dict | None:
+        """The state saved last, None when there is none."""
+
+    def delete(self) -> None:
+        """Forget the state."""
 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """Steps, batch size (examples), peak learning rate, share of warm-up, decay, clipping norm."""
+    """How a model is fitted.
+
+    Args:
+        steps: optimiser steps.
+        batch_size: examples a step.
+        lr: peak learning rate of AdamW.
+        warmup: share of the steps in which the learning rate rises; then it falls to 0.
+        weight_decay: of AdamW.
+        clip: largest norm of the gradient.
+
+    Raises:
+        InputError: a number that cannot work.
+    """
 
     steps: int
     batch_size: int = 32
@@ -39,24 +58,28 @@ class FitSettings:
             raise InputError("fitting needs at least one step and one example a batch")
         if not 0 <= self.warmup <= 1:
             raise InputError(f"warmup is a share of the steps, 0 to 1; got {self.warmup}")
+        if self.lr <= 0 or self.clip <= 0:
+            raise InputError(
+                f"learning rate {self.lr} and clipping norm {self.clip} must both be above 0"
+            )
 
 
 def fit_classifier(
-    model: nn.Module,
+    model: HookedClassifier,
     data: Encoded,
     settings: FitSettings,
     *,
     seed: int,
     trajectory: Collection[int] = (),
-    on_checkpoint: Callable[[int, nn.Module], None] | None = None,
+    on_checkpoint: Callable[[int, HookedClassifier], None] | None = None,
     on_step: Callable[[int, float], None] | None = None,
     store: StateStore | None = None,
     save_every: int = 200,
-    device: str = "cpu",
 ) -> None:
     """Fit all weights of a classifier in place by cross-entropy on its labels.
 
     Args:
+        model: trained where it is (``model.to(device)`` first).
         data: encoded examples with labels; each epoch is a new seeded order of length buckets.
         trajectory: steps after which ``on_checkpoint(step, model)`` is called.
         on_step: called with (step, loss) after each step.
@@ -64,8 +87,16 @@ def fit_classifier(
             trajectory point, and resumed from. Saved and resumed, the numbers are the same.
 
     Raises:
+        InputError: no examples, or a trajectory point outside 1 .. steps.
         FloatingPointError: when the loss is not finite; the step is named.
     """
+    if not len(data):
+        raise InputError("fitting needs at least one training example; the data are empty")
+    if outside := [point for point in trajectory if not 1 <= point <= settings.steps]:
+        raise InputError(
+            f"trajectory point {outside[0]} is no step of this fit; give 1 to {settings.steps}"
+        )
+    device = next(model.parameters()).device
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
     )
@@ -81,7 +112,7 @@ def fit_classifier(
             group["lr"] = settings.lr * schedule(step, settings.steps, settings.warmup)
         loss = label_loss(forward(model, batch), batch.labels).mean()
         value = float(loss.detach())
-        if value != value or value in (float("inf"), float("-inf")):
+        if not math.isfinite(value):
             raise FloatingPointError(
                 f"training loss is {value} at step {step}: lower the learning rate "
                 f"({settings.lr}) or check the data"
@@ -108,17 +139,20 @@ def schedule(step: int, steps: int, warmup: float) -> float:
     return min((step + 1) / rise, (steps - step) / max(1, steps - rise), 1.0)
 
 
-def _stream(data: Encoded, batch_size: int, seed: int, done: int, steps: int):
-    """(step, batch) from step ``done`` on; the order depends only on the seed."""
-    epoch, step = 0, 0
-    while step < steps:
-        batches: list[Batch] = data.batches(
-            batch_size, shuffle_seed=1_000_003 * seed + epoch, drop_last=len(data) >= batch_size
-        )
-        for batch in batches:
-            if step >= steps:
-                return
-            if step >= done:
-                yield step, batch
-            step += 1
-        epoch += 1
+def _stream(
+    data: Encoded, batch_size: int, seed: int, done: int, steps: int
+) -> Iterator[tuple[int, Batch]]:
+    """(step, batch) from step ``done`` on; the order depends only on the seed.
+
+    Batches are full, what is left over waits for the next epoch's order; data smaller than a batch
+    are one batch.
+    """
+    per_epoch = max(1, len(data) // batch_size)
+    batches: list[Batch] = []
+    for step in range(done, steps):
+        epoch, place = divmod(step, per_epoch)
+        if place == 0 or not batches:
+            batches = data.batches(
+                batch_size, shuffle_seed=1_000_003 * seed + epoch, drop_last=len(data) >= batch_size
+            )
+        yield step, batches[place]
