@@ -221,7 +221,7 @@ class MaskTrainer:
 
     def restore(self, state: dict) -> None:
         """Continue from ``state()``; raises InputError when another search wrote it."""
-        mine, saved = self._made_by(), state.get("made_by", {})
+        mine, saved = self._made_by(), state.get("made_by", self._made_by())
         if changed := [name for name in mine if saved.get(name) != mine[name]]:
             raise InputError(
                 f"the saved mask search has {changed[0]} {saved.get(changed[0])}, this one "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import comb
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from mechprobe.models.edits import attention_patterns
 from mechprobe.sites import Site
+from mechprobe.stats import permutation_p
 from mechprobe.studies.heuristic_core.data import Split
 from mechprobe.studies.heuristic_core.search import OpenModel
 from mechprobe.tasks.batches import Batch
@@ -76,20 +78,25 @@ def core_attention(
 ) -> pd.DataFrame:
     """Core against other heads, per kind of attention, with a permutation test over heads.
 
-    Columns: kind, core mean, rest mean, difference, two-sided p (the labels "core" permuted).
+    Columns: attention (the kind), core and rest (means), difference, two-sided p (the label "core"
+    permuted).
+
+    Raises:
+        InputError: every head is in the core, or none is.
     """
-    rng = np.random.default_rng(seed)
     inside = np.array([site in set(core) for site in grid_heads])
     rows = []
     for kind, values in shares.items():
-        difference = values[inside].mean() - values[~inside].mean()
-        null = np.empty(n_null)
-        for i in range(n_null):
-            shuffled = rng.permutation(inside)
-            null[i] = values[shuffled].mean() - values[~shuffled].mean()
-        p = (1 + int((np.abs(null) >= abs(difference) - 1e-12).sum())) / (1 + n_null)
+        mine, others = values[inside], values[~inside]
+        p = permutation_p(mine, others, seed=seed, n=n_null)
         rows.append({
-            "attention": kind, "core": values[inside].mean(), "rest": values[~inside].mean(),
-            "difference": difference, "p": p,
+            "attention": kind, "core": mine.mean(), "rest": others.mean(),
+            "difference": mine.mean() - others.mean(), "p": p,
         })
     return pd.DataFrame(rows)
+
+
+def smallest_p(n_heads: int, n_core: int, n_null: int) -> float:
+    """The least p that ``core_attention`` can give with so many heads, core heads and draws."""
+    ways = comb(n_heads, n_core)
+    return min(1.0, 2 / (ways if ways <= n_null else 1 + n_null))

@@ -14,27 +14,39 @@ from mechprobe.studies.heuristic_core.settings import PAIRS, Settings
 
 AT_LEAST_ONE = (
     "n_train", "n_dev", "n_ood", "max_length", "n_models", "train_steps", "train_batch",
-    "n_masks", "mask_batch", "mask_accumulation", "mask_examples", "n_random_sets", "n_null",
-    "n_layers", "n_heads", "d_model", "d_mlp",
+    "mask_accumulation", "n_random_sets", "n_null", "n_layers", "n_heads", "d_model", "d_mlp",
 )
+AT_LEAST_TWO = {
+    "n_masks": "a spread needs 2 subnetworks or more",
+    "mask_batch": "a mask step needs 2 examples or more",
+    "mask_examples": "a mask needs 2 examples or more",
+}
+NOT_NEGATIVE = ("seed", "threads", "n_masks_others", "mask_steps", "n_eval")
+ABOVE_ZERO = ("train_lr", "mask_lr", "equal_token_init")
+SHARES = ("overlap_predicts", "hans_train_share", "train_warmup")
 
 
 def check(settings: Settings) -> None:
     """Raise InputError for the first setting that cannot work, saying what to give instead."""
     if settings.pair not in PAIRS:
         raise InputError(f"unknown pair {settings.pair!r}; one of {', '.join(PAIRS)}")
-    for name in AT_LEAST_ONE:
-        if getattr(settings, name) < 1:
-            raise InputError(f"{option(name)} is {getattr(settings, name)}; give 1 or more")
+    check_numbers(settings)
     if not settings.sparsities:
         raise InputError("no sparsities given; give at least one, such as --sparsities 0.5")
-    for sparsity in (*settings.sparsities, *settings.checkpoint_sparsities):
-        check_sparsity(sparsity)
+    for name in ("sparsities", "checkpoint_sparsities"):
+        given = getattr(settings, name)
+        for sparsity in given:
+            check_sparsity(sparsity)
+        if len(set(given)) < len(given):
+            raise InputError(f"{option(name)} names a sparsity twice: {given}; give each once")
+    if settings.checkpoint_sparsities and settings.n_masks_checkpoint < 1:
+        raise InputError(
+            f"--n-masks-checkpoint is {settings.n_masks_checkpoint}; give 1 or more, or no "
+            "--checkpoint-sparsities"
+        )
     for share in settings.checkpoints:
         if not 0 < share <= 1:
             raise InputError(f"checkpoint {share} is not a share of training in (0, 1]")
-    if settings.n_masks < 2:
-        raise InputError(f"--n-masks is {settings.n_masks}; a spread needs 2 subnetworks or more")
     if settings.rule not in ("expected", "published"):
         raise InputError(f"unknown rule {settings.rule!r}; expected 'expected' or 'published'")
     if settings.baseline not in KINDS or settings.baseline == "paired":
@@ -49,6 +61,25 @@ def check(settings: Settings) -> None:
             f"d_model {settings.d_model} is not a multiple of n_heads {settings.n_heads}"
         )
     check_places(settings)
+
+
+def check_numbers(settings: Settings) -> None:
+    """Raise InputError for the first number out of its range."""
+    for name in AT_LEAST_ONE:
+        if getattr(settings, name) < 1:
+            raise InputError(f"{option(name)} is {getattr(settings, name)}; give 1 or more")
+    for name, why in AT_LEAST_TWO.items():
+        if getattr(settings, name) < 2:
+            raise InputError(f"{option(name)} is {getattr(settings, name)}; {why}")
+    for name in NOT_NEGATIVE:
+        if getattr(settings, name) < 0:
+            raise InputError(f"{option(name)} is {getattr(settings, name)}; give 0 or more")
+    for name in ABOVE_ZERO:
+        if not getattr(settings, name) > 0:
+            raise InputError(f"{option(name)} is {getattr(settings, name)}; give more than 0")
+    for name in SHARES:
+        if not 0 <= getattr(settings, name) <= 1:
+            raise InputError(f"{option(name)} is {getattr(settings, name)}; give a share, 0 to 1")
 
 
 def check_places(settings: Settings) -> None:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from mechprobe.errors import InputError
 from mechprobe.studies.heuristic_core.settings import PAIRS, Settings
 from mechprobe.tasks import Task, load_task
 from mechprobe.tasks.batches import Batch, Encoded, encode_pairs, word_tokenizer
@@ -69,8 +70,18 @@ def open_task(settings: Settings) -> Task:
 
 
 def prepare(settings: Settings, task: Task, tokenizer: object | None) -> StudyData:
-    """Encode a task; without a tokenizer a word-level one is made of the training text."""
+    """Encode a task; without a tokenizer a word-level one is made of all its text.
+
+    Raises:
+        InputError: a sub-case of the out-of-domain score is not in the data.
+    """
     train = task.split("train")
+    scored, there = task.card["ood_score_groups"], task.split("ood").groups()
+    if missing := [group for group in scored if group not in there]:
+        raise InputError(
+            f"the out-of-domain score needs sub-case {missing[0]!r}, which the data lack; they "
+            f"have {', '.join(there)} (is --ood-groups too narrow?)"
+        )
     if tokenizer is None:
         everything = [s for part in task.splits.values() for s in (*part.first, *part.second)]
         tokenizer = word_tokenizer(everything)
@@ -84,7 +95,7 @@ def prepare(settings: Settings, task: Task, tokenizer: object | None) -> StudyDa
         mask_batches=tuple(b.to(device) for b in mask_batches if len(b) > 1),
         dev=make_split(task, task.split("dev"), tokenizer, settings),
         ood=make_split(task, task.split("ood"), tokenizer, settings),
-        score_groups=tuple(task.card["ood_score_groups"]),
+        score_groups=tuple(scored),
     )
 
 

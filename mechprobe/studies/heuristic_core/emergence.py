@@ -12,7 +12,8 @@ from scipy.stats import hypergeom
 from mechprobe.locate.subnetworks import SubnetworkSet
 from mechprobe.sites import Site
 
-TOLERANCE = 0.03
+TOLERANCE = 0.03  # accuracy that a subnetwork may lose and still count as large enough
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,16 @@ def effective_size(sparsity: np.ndarray, accuracy: np.ndarray, full: float) -> f
     sparsity reaches that (Bhaskar et al. 2024, section 6). The grid of sparsities searched bounds
     its resolution.
     """
-    kept = [
-        s for s in np.unique(sparsity) if accuracy[sparsity == s].mean() >= full - TOLERANCE
-    ]
+    enough = full - TOLERANCE - _ROUNDING
+    kept = [s for s in np.unique(sparsity) if accuracy[sparsity == s].mean() >= enough]
     return 1.0 - float(max(kept, default=0.0))
 
 
 def emergence_table(points: Sequence[PointScores]) -> pd.DataFrame:
-    """One row a training step: full accuracies and effective sizes, in and out of domain."""
+    """One row a training step, in and out of domain: accuracies and effective sizes.
+
+    ``full_*`` is the full model's accuracy, the other the mean over that step's subnetworks.
+    """
     return pd.DataFrame([
         {
             "step": point.step,
@@ -79,8 +82,8 @@ def core_overlap(
 ) -> pd.DataFrame:
     """How much of the final core each earlier subnetwork keeps, against random heads.
 
-    One row a subnetwork: core heads kept, expected for a random set of as many heads, and the
-    upper-tail hypergeometric p.
+    One row a subnetwork: core heads kept, expected for a random set of as many heads, the
+    upper-tail hypergeometric p, and p_smallest, that of a subnetwork that keeps all it could.
     """
     rows = []
     for step, found in sets:
@@ -92,5 +95,6 @@ def core_overlap(
                 "heads_kept": m, "core_kept": hits, "core_size": len(core),
                 "expected": len(core) * m / n,
                 "p": float(hypergeom.sf(hits - 1, n, len(core), m)),
+                "p_smallest": float(hypergeom.sf(min(m, len(core)) - 1, n, len(core), m)),
             })
     return pd.DataFrame(rows)

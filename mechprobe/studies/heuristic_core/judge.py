@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mechprobe.studies.heuristic_core import verdict
+from mechprobe.studies.heuristic_core.attention import smallest_p
 from mechprobe.studies.heuristic_core.results import AtSparsity, Results, searched_sparsities
 from mechprobe.studies.heuristic_core.settings import Settings
 from mechprobe.studies.heuristic_core.verdict import Claim
@@ -18,7 +19,7 @@ def judge_all(settings: Settings, results: Results) -> list[Claim]:
         n_heads = at.found.sites.n_head_sites
         claims.append(verdict.shared_claim(at.overlap, n_heads, at.plan.sparsity, len(at.found)))
     main = results.final[0]
-    claims += necessity_claims(main)
+    claims += necessity_claims(settings, main)
     claims += emergence_claims(settings, results)
     claims.append(extra_heads(main))
     claims.append(verdict.dependence_claim())
@@ -40,13 +41,15 @@ def control(results: Results) -> Claim:
     return verdict.control_claim(inside, float(last.out_of_domain), results.majority)
 
 
-def necessity_claims(at: AtSparsity) -> list[Claim]:
+def necessity_claims(settings: Settings, at: AtSparsity) -> list[Claim]:
     """Claims that need a core: closing it, keeping only it, where it looks."""
     if at.necessity is None or at.attention_core is None:
-        nothing = f"no head is shared by all {len(at.found)} subnetworks, so there is no core"
+        shared = "every head is" if at.core else "no head is"
         return [Claim(
             claim="The full model needs the core, the core alone does not generalise, and its "
-            "heads compare words", verdict=verdict.UNTESTED, numbers=nothing,
+            "heads compare words", verdict=verdict.UNTESTED,
+            numbers=f"{shared} shared by all {len(at.found)} subnetworks, so there is no core "
+            "beside other heads",
             paper="9 to 18 heads form the core",
         )]
     table = at.necessity.set_index(["test", "heads"])
@@ -54,6 +57,7 @@ def necessity_claims(at: AtSparsity) -> list[Claim]:
         ("full", "all"), ("keep", "core"), ("close", "core"),
     ))
     looks = at.attention_core.set_index("attention").loc["overlap"]
+    least = smallest_p(at.found.sites.n_head_sites, len(at.core), settings.n_null)
     return [
         verdict.needed_claim(
             table.loc["close", "random, same layers"].to_dict(), float(close.in_domain),
@@ -63,7 +67,7 @@ def necessity_claims(at: AtSparsity) -> list[Claim]:
             float(keep.in_domain), float(keep.out_of_domain), float(full.in_domain),
             float(full.out_of_domain),
         ),
-        verdict.overlap_attention_claim(looks.to_dict()),
+        verdict.overlap_attention_claim(looks.to_dict(), least),
     ]
 
 
@@ -78,11 +82,11 @@ def emergence_claims(settings: Settings, results: Results) -> list[Claim]:
             paper="core heads are kept from the first checkpoints on",
         )]
     first = table[table.step == steps[0]]
-    # Fisher's method would want independent masks; the median is the honest middle.
+    # masks of one model are not independent, so their p-values cannot be combined: the middle one
     return [verdict.early_claim(
         float((first.core_kept / first.core_size).mean()),
         float((first.expected / first.core_size).mean()),
-        float(np.median(first.p)), int(steps[0]), len(first),
+        float(np.median(first.p)), float(np.median(first.p_smallest)), int(steps[0]), len(first),
     )]
 
 

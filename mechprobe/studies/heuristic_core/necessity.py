@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mechprobe.sites import Site, SiteGrid
+from mechprobe.stats import empirical_p
 from mechprobe.studies.heuristic_core.data import Split, ood_score
 from mechprobe.studies.heuristic_core.search import OpenModel
 
@@ -45,7 +46,7 @@ def core_tests(
     All MLPs stay open, so that only heads are compared (Bhaskar et al. 2024, section 4). Rows: the
     full model; ``keep`` and ``close`` for the core, for random sets of as many heads, and for
     random sets with as many heads in every layer. Columns: test, heads, in_domain, out_of_domain
-    (scored sub-cases), entailed-like others averaged as ``other``.
+    (mean over the scored sub-cases).
     """
     grid = opened.grid
     all_heads = [site for site in grid.sites if site.kind == "head"]
@@ -75,18 +76,21 @@ def core_summary(table: pd.DataFrame) -> pd.DataFrame:
     """One row a test and kind of set: mean, range, and how extreme the core is among random sets.
 
     ``p`` is (1 + random sets at least as extreme) / (1 + random sets), in domain: for ``close``
-    at most the core's accuracy, for ``keep`` at least.
+    at most the core's accuracy, for ``keep`` at least. It is NaN for the core itself.
     """
+    tests, kinds = table["test"].to_numpy(), table["heads"].to_numpy()
     out = []
-    for (test, heads), part in table.groupby(["test", "heads"], sort=False):
-        row = {"test": test, "heads": heads, "sets": len(part)}
+    for test, heads in dict.fromkeys(zip(tests, kinds, strict=True)):
+        mine = (tests == test) & (kinds == heads)
+        row: dict[str, object] = {"test": test, "heads": heads, "sets": int(mine.sum())}
         for column in ("in_domain", "out_of_domain"):
-            row[column] = part[column].mean()
-            row[f"{column}_low"], row[f"{column}_high"] = part[column].min(), part[column].max()
+            values = table[column].to_numpy()[mine]
+            row |= {column: values.mean(), f"{column}_low": values.min(),
+                    f"{column}_high": values.max()}
         row["p"] = np.nan
         if heads not in ("core", "all"):
-            core = table[(table.test == test) & (table.heads == "core")]["in_domain"].iloc[0]
-            hits = part["in_domain"] <= core if test == "close" else part["in_domain"] >= core
-            row["p"] = (1 + int(hits.sum())) / (1 + len(part))
+            in_domain = table["in_domain"].to_numpy()
+            core = float(in_domain[(tests == test) & (kinds == "core")][0])
+            row["p"] = empirical_p(core, in_domain[mine], "less" if test == "close" else "greater")
         out.append(row)
     return pd.DataFrame(out)

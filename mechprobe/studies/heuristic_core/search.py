@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -69,7 +68,7 @@ def mask_settings(settings: Settings, sparsity: float) -> MaskSettings:
     else:
         own = MaskSettings(accumulation=settings.mask_accumulation)
     own = scaled(own, settings.mask_steps) if settings.mask_steps else own
-    return MaskSettings(**{**own.__dict__, "lr": settings.mask_lr})
+    return replace(own, lr=settings.mask_lr)
 
 
 class OpenModel:
@@ -166,8 +165,3 @@ def read_outcomes(run: Run, name: str) -> tuple[np.ndarray, np.ndarray]:
 def read_set(run: Run, plan: Plan) -> SubnetworkSet:
     """The subnetworks of a plan."""
     return SubnetworkSet.load(run.path(f"subnetworks/{plan.name}"))
-
-
-def stack_binary(members: Sequence) -> np.ndarray:
-    """Binary gates of several subnetworks, [k, site]."""
-    return np.stack([member.binary for member in members])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from mechprobe.studies.heuristic_core.data import Split, group_means, halves, oo
 
 
 def member_rows(
-    name: dict[str, object], found: SubnetworkSet, dev: np.ndarray, outside: np.ndarray,
+    name: Mapping[str, object], found: SubnetworkSet, dev: np.ndarray, outside: np.ndarray,
     ood: Split, score_groups: Sequence[str],
 ) -> list[dict[str, object]]:
     """One row a subnetwork: where it comes from, its size, accuracies in [0, 1] by sub-case."""
