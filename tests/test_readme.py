@@ -8,6 +8,7 @@ import shlex
 import pytest
 
 import mechprobe as mp
+from mechprobe.studies.heuristic_core.settings import PRESETS
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +28,7 @@ def _commands(readme: str) -> list[list[str]]:
 def test_the_python_example_runs(readme, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (code,) = _blocks(readme, "python")
+    last = PRESETS["laptop"].train_steps
     pairs = mp.load_task("nli/overlap", n_train=64, n_dev=32, n_ood=8).split("train")
     from mechprobe.tasks import word_tokenizer
 
@@ -37,7 +39,7 @@ def test_the_python_example_runs(readme, tmp_path, capsys, monkeypatch):
     mp.save_model(model, tmp_path / "model")
     for shown, small in {
         '"nli/overlap"': '"nli/overlap", n_train=64, n_dev=32, n_ood=8',
-        "runs/heuristic-core-laptop/models/model-0/step-001000": str(tmp_path / "model"),
+        f"runs/heuristic-core-laptop/models/model-0/step-{last:06d}": str(tmp_path / "model"),
         "seeds=range(6)": "seeds=range(2), steps=2",
     }.items():
         assert shown in code
