@@ -68,7 +68,7 @@ def mask_settings(settings: Settings, sparsity: float) -> MaskSettings:
     else:
         own = MaskSettings(accumulation=settings.mask_accumulation)
     own = scaled(own, settings.mask_steps) if settings.mask_steps else own
-    return replace(own, lr=settings.mask_lr)
+    return replace(own, lr=settings.mask_lr, lambda_lr=settings.mask_lambda_lr)
 
 
 class OpenModel:

@@ -76,6 +76,7 @@ class Settings:
     mask_accumulation: int = _option(1, "micro-batches a mask step; one gate sample each")
     mask_examples: int = _option(4_096, "training examples used by mask search and mean baseline")
     mask_lr: float = _option(0.1, "learning rate on log alpha")
+    mask_lambda_lr: float = _option(1.0, "learning rate on the sparsity multipliers")
     baseline: str = _option("mean", "what a closed gate puts in place: zero, mean, mean_position")
 
     n_eval: int = _option(
@@ -100,13 +101,18 @@ PRESETS: dict[str, Settings] = {
         checkpoint_sparsities=(0.5,), n_masks=3, mask_steps=40, mask_examples=512, n_eval=60,
         n_random_sets=20, n_null=500,
     ),
-    "laptop": Settings(
-        preset="laptop", n_eval=100,
+    "laptop": Settings(  # chosen on seeds 100 to 103
+        preset="laptop", n_eval=100, sparsities=(0.35,), n_masks=16, mask_steps=400,
+        mask_lambda_lr=0.5,
+        counterexample_groups=(
+            "not_swap", "not_preposition", "not_under_if", "not_after_if", "not_adverb",
+            "not_under_verb", "not_disjunction", "ent_synonym",
+        ),
         ood_groups=(
             "not_swap", "not_preposition", "not_under_if", "not_under_verb",
             "ent_passive", "ent_preposition", "ent_clause", "ent_under_verb",
         ),
-        checkpoints=(0.33, 1.0), checkpoint_sparsities=(0.3, 0.5, 0.7),
+        checkpoints=(0.33, 1.0), checkpoint_sparsities=(0.35, 0.5, 0.7),
     ),
     "real": Settings(
         preset="real", pair="mnli-hans", encoder="minilm", precision="bfloat16",
