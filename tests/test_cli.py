@@ -174,8 +174,12 @@ def test_words_that_are_no_command_are_refused(capsys, words: Sequence[str], sai
         (["--precision", "int8"], "precision 'int8'; expected float32 or bfloat16"),
         (["--device", "abacus"], "device 'abacus' cannot be used"),
         (["--train-steps", "0"], "--train-steps is 0; give 1 or more"),
+        (["--n-masks", "1"], "--n-masks is 1; a spread needs 2 subnetworks or more"),
+        (["--seed", "-1"], "--seed is -1"),
+        (["--train-lr", "0"], "--train-lr is 0.0"),
         (["--ood-groups", "not_swop"], "ood_groups names 'not_swop'; expected some of"),
-        (["--overlap-predicts", "2"], "overlap_predicts=2.0 is not possible"),
+        (["--overlap-predicts", "2"], "--overlap-predicts is 2.0; give a share, 0 to 1"),
+        (["--overlap-predicts", "0.3"], "overlap_predicts=0.3 is not possible"),
         (["--encoder", "./nothing"], "no model in ./nothing"),
         (["--pair", "qqp-paws", "--data-dir", "nothing"], "no data folder nothing"),
         (["--pair", "qqp-paws", "--data-dir", "."], "no file paraphrase/qqp_train.tsv.xz in"),
@@ -285,11 +289,13 @@ def _reach(process: subprocess.Popen, folder: Path, pattern: str) -> None:
 
 
 def _content(folder: Path, *patterns: str) -> dict[str, bytes]:
-    files = [path for pattern in patterns for path in folder.glob(pattern) if path.is_file()]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(files)}
+    files = [p for glob in patterns for p in folder.glob(glob) if p.is_file() and p.name != ".lock"]
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(files)}
 
 
-NUMBERS = ("tables/*.csv", "arrays/**/*", "models/**/*.safetensors", "subnetworks/**/*.safetensors")
+NUMBERS = (
+    "tables/*.csv", "arrays/**/*", "models/**/*.safetensors", "subnetworks/**/*", "metrics.jsonl",
+)
 
 
 @pytest.mark.slow
@@ -297,7 +303,8 @@ def test_stopped_killed_and_continued_a_run_has_the_same_numbers(capsys, tmp_pat
     out, _ = _finish(_start(tmp_path / "whole", "--record", str(tmp_path / "record")))
     assert out.splitlines()[-1] == f"report: {tmp_path / 'whole' / 'report.html'}"
     whole = _content(tmp_path / "whole", *NUMBERS)
-    assert {Path(name).parts[0] for name in whole} >= {"tables", "models"}
+    kinds = {Path(name).parts[0] for name in whole}
+    assert kinds == {"tables", "arrays", "models", "subnetworks", "metrics.jsonl"}
 
     folder = tmp_path / "torn"
     stopped = _start(folder)
