@@ -88,7 +88,8 @@ def find_subnetworks(
     batches = [b.to(device) for b in encode_pairs(train, tokenizer, max_length).batches(batch_size)]
     if baseline == "resample":
         batches = [b for b in batches if len(b) > 1]  # one example has no other to donate
-    held_out = [b.to(device) for b in encode_pairs(dev, tokenizer, max_length).batches(128)]
+    size = 128 - (len(dev) % 128 == 1)  # no batch of one: resampling needs two
+    held_out = [b.to(device) for b in encode_pairs(dev, tokenizer, max_length).batches(size)]
     stands = make_baseline(baseline, model, batches, grid)
     accept = torch.from_numpy(task.accept(dev)).to(device)
     members: list[Subnetwork] = []

@@ -14,7 +14,11 @@ from mechprobe.gates.reference import gated_logits
 from mechprobe.locate.masks import frozen
 from mechprobe.models.classifier import HookedClassifier, build_classifier
 from mechprobe.models.edits import forward, site_grid
-from mechprobe.studies.heuristic_core.models import checkpoint_steps, use_threads
+from mechprobe.studies.heuristic_core.models import (
+    checkpoint_steps,
+    precision,
+    use_threads,
+)
 from mechprobe.studies.heuristic_core.search import mask_settings, plans
 from mechprobe.studies.heuristic_core.settings import Settings
 from mechprobe.tasks.batches import Batch
@@ -49,7 +53,8 @@ def dry_run(settings: Settings) -> str:
     """
     use_threads(settings)
     model = random_model(settings)
-    parts = estimate(settings, model)
+    with precision(settings):
+        parts = estimate(settings, model)
     weights = sum(p.numel() for p in model.parameters())
     optimiser = 4 * 4 * weights  # weights, gradients and two moments in float32
     kept = len(checkpoint_steps(settings)) + settings.n_models - 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mechprobe.errors import InputError
+from mechprobe.runs import Run
 from mechprobe.studies.heuristic_core.settings import PAIRS, Settings
 from mechprobe.tasks import Task, load_task
 from mechprobe.tasks.batches import Batch, Encoded, encode_pairs, word_tokenizer
@@ -99,12 +102,32 @@ def prepare(settings: Settings, task: Task, tokenizer: object | None) -> StudyDa
     )
 
 
+def digest(task: Task) -> str:
+    """SHA-256 of every split's sentences, labels and sub-cases."""
+    found = hashlib.sha256()
+    for name, part in sorted(task.splits.items()):
+        for column in (part.first, part.second, part.label.tolist(), part.group):
+            found.update(json.dumps([name, *column]).encode())
+    return found.hexdigest()
+
+
+def refuse_other_data(task: Task, run: Run) -> None:
+    """Raise InputError when the run was begun with other data (an edited card, another file)."""
+    now = digest(task)
+    if run.unit("data", lambda: {"sha256": now})["sha256"] != now:
+        raise InputError(
+            f"{run.folder} holds a run on other data: the card {task.name} or its files have "
+            "changed since; give another folder with --out"
+        )
+
+
 def make_split(task: Task, examples: PairExamples, tokenizer: object, settings: Settings) -> Split:
     """Encode examples for scoring, on the settings' device."""
     encoded = encode_pairs(examples, tokenizer, settings.max_length)
+    size = EVAL_BATCH - (len(examples) % EVAL_BATCH == 1)  # no batch of one: resampling needs two
     return Split(
         examples=examples,
-        batches=tuple(b.to(settings.device) for b in encoded.batches(EVAL_BATCH)),
+        batches=tuple(b.to(settings.device) for b in encoded.batches(size)),
         accept=torch.from_numpy(task.accept(examples)).to(settings.device),
     )
 

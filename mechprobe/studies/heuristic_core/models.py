@@ -113,6 +113,12 @@ def open_model(settings: Settings, run: Run, index: int, step: int) -> HookedCla
     return model.requires_grad_(False).eval()
 
 
+def precision(settings: Settings) -> torch.autocast:
+    """Matrix products in bfloat16 inside the context, when the settings say so."""
+    kind = torch.device(settings.device).type
+    return torch.autocast(kind, torch.bfloat16, enabled=settings.precision == "bfloat16")
+
+
 def use_threads(settings: Settings) -> int:
     """Set torch's CPU threads when the settings ask for a number; returns the number in force."""
     if settings.threads:

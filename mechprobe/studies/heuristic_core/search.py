@@ -63,12 +63,12 @@ def plans(settings: Settings) -> list[Plan]:
 
 def mask_settings(settings: Settings, sparsity: float) -> MaskSettings:
     """Mask settings of the run for one sparsity; ``mask_steps`` 0 keeps the rule's own number."""
-    if settings.rule == "published":
-        own = published_settings(sparsity)
-    else:
-        own = MaskSettings(accumulation=settings.mask_accumulation)
+    own = published_settings(sparsity) if settings.rule == "published" else MaskSettings()
     own = scaled(own, settings.mask_steps) if settings.mask_steps else own
-    return replace(own, lr=settings.mask_lr, lambda_lr=settings.mask_lambda_lr)
+    return replace(
+        own, lr=settings.mask_lr, lambda_lr=settings.mask_lambda_lr,
+        accumulation=settings.mask_accumulation,
+    )
 
 
 class OpenModel:

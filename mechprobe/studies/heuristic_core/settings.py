@@ -77,7 +77,9 @@ class Settings:
     mask_examples: int = _option(4_096, "training examples used by mask search and mean baseline")
     mask_lr: float = _option(0.1, "learning rate on log alpha")
     mask_lambda_lr: float = _option(1.0, "learning rate on the sparsity multipliers")
-    baseline: str = _option("mean", "what a closed gate puts in place: zero, mean, mean_position")
+    baseline: str = _option(
+        "mean", "what a closed gate puts in place: zero, mean, mean_position, resample"
+    )
 
     n_eval: int = _option(
         0, "examples a sub-case in the many small evaluations (effects, nulls); 0 = all"

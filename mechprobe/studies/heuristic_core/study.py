@@ -6,16 +6,20 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from mechprobe.runs import Run
 from mechprobe.show.report import build_report
 from mechprobe.studies.heuristic_core import analysis, search
 from mechprobe.studies.heuristic_core.check import check
-from mechprobe.studies.heuristic_core.data import StudyData, open_task, prepare
+from mechprobe.studies.heuristic_core.data import (
+    StudyData,
+    open_task,
+    prepare,
+    refuse_other_data,
+)
 from mechprobe.studies.heuristic_core.models import (
     check_encoder,
     checkpoint_steps,
+    precision,
     train_model,
     use_threads,
 )
@@ -42,6 +46,7 @@ def run(settings: Settings, out: Path, *, command: str | None = None) -> Path:
     data = prepare(settings, task, check_encoder(settings, task.labels))
     config = {"study": "heuristic-core", **dataclasses.asdict(settings)}
     with Run.open(out, config) as run_dir, precision(settings):
+        refuse_other_data(data.task, run_dir)
         compute(settings, data, run_dir)
         write_results(settings, data, run_dir, command)
         return build_report(run_dir.folder)
@@ -87,9 +92,3 @@ ANALYSES: dict[str, Callable[[OpenModel, Run, Plan], dict]] = {
     "edits": analysis.edits_unit,
     "attention": analysis.attention_unit,
 }
-
-
-def precision(settings: Settings) -> torch.autocast:
-    """Matrix products in bfloat16 inside the context, when the settings say so."""
-    kind = torch.device(settings.device).type
-    return torch.autocast(kind, torch.bfloat16, enabled=settings.precision == "bfloat16")
