@@ -128,7 +128,8 @@ def _line(
 ) -> None:
     colour = COLOURS[i % len(COLOURS)]
     at = scale * table[x].to_numpy(float)
-    gap = np.diff(np.unique(at)).min() if len(np.unique(at)) > 1 else scale
+    values = np.unique(at)
+    gap = min(np.diff(values).min(), np.ptp(values) / 4) if len(values) > 1 else scale
     axes.errorbar(
         at + 0.04 * gap * i, 100 * table[column].to_numpy(float),
         yerr=100 * error_bars(table, column), color=colour, marker=MARKERS[i % len(MARKERS)],

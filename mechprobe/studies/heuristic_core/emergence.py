@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,15 +43,18 @@ def effective_size(sparsity: np.ndarray, accuracy: np.ndarray, full: float) -> f
 def emergence_table(points: Sequence[PointScores]) -> pd.DataFrame:
     """One row a training step, in and out of domain: accuracies and effective sizes.
 
-    ``full_*`` is the full model's accuracy, the other the mean over that step's subnetworks.
+    ``full_*`` is the full model's accuracy, the other the mean over the sparsities searched at
+    every step, each counted once however many subnetworks it has, so that steps compare; a step's
+    own sparsities where no sparsity is common to all.
     """
+    common = set.intersection(*(set(point.sparsity.tolist()) for point in points))
     return pd.DataFrame([
         {
             "step": point.step,
             "full_in_domain": point.full_in_domain,
             "full_out_of_domain": point.full_out_of_domain,
-            "in_domain": point.in_domain.mean(),
-            "out_of_domain": point.out_of_domain.mean(),
+            "in_domain": mean_over(common, point.sparsity, point.in_domain),
+            "out_of_domain": mean_over(common, point.sparsity, point.out_of_domain),
             "size_in_domain": effective_size(
                 point.sparsity, point.in_domain, point.full_in_domain
             ),
@@ -61,6 +64,12 @@ def emergence_table(points: Sequence[PointScores]) -> pd.DataFrame:
         }
         for point in points
     ])
+
+
+def mean_over(wanted: Collection[float], sparsity: np.ndarray, accuracy: np.ndarray) -> float:
+    """Mean over the wanted sparsities (none: all there are) of the mean accuracy at each."""
+    at_each = [accuracy[sparsity == s].mean() for s in wanted or np.unique(sparsity)]
+    return float(np.mean(at_each))
 
 
 def first_kept(
