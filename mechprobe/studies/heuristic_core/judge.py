@@ -93,6 +93,7 @@ def emergence_claims(settings: Settings, results: Results) -> list[Claim]:
 def extra_heads(at: AtSparsity) -> Claim:
     """Single non-core heads whose removal from the best subnetwork costs only generalisation."""
     edits = at.edits
+    assert edits is not None  # the first sparsity always has them
     mine = edits[(edits.subnetwork == "best") & (edits.edit == "remove") & ~edits.in_core]
     if mine.empty:
         return Claim(

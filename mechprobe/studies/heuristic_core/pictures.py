@@ -46,11 +46,12 @@ def draw(settings: Settings, results: Results, run: Run, score_groups: tuple[str
         keep(f"jaccard-{tag}", figures.jaccard_matrix(similarity, seeds, axis="seed"),
              pd.DataFrame(similarity, index=seeds, columns=seeds).reset_index(names="seed"))
         keep(f"overlap-{tag}", figures.bars_with_null(at.overlap), at.overlap)
-        if at.attention_core is not None:
+        if at.attention_core is not None and at.attention_heads is not None:
             p = dict(zip(at.attention_core["attention"], at.attention_core["p"], strict=True))
             keep(f"attention-{tag}", figures.attention_profile(
                 at.attention_heads, list(KINDS), p=p), at.attention_heads)
-        keep(f"edits-{tag}", edits_map(at), at.edits)
+        if at.edits is not None:
+            keep(f"edits-{tag}", edits_map(at, at.edits), at.edits)
     if len(results.emergence) > 1:
         keep("emergence", figures.emergence(
             results.emergence,
@@ -94,9 +95,9 @@ def sparsity_means(results: Results) -> pd.DataFrame:
     return pd.DataFrame(out)
 
 
-def edits_map(at: AtSparsity) -> object:
+def edits_map(at: AtSparsity, edits: pd.DataFrame) -> object:
     """Change of out-of-domain accuracy when each head of the best subnetwork is flipped."""
-    mine = at.edits[at.edits.subnetwork == "best"]
+    mine = edits[edits.subnetwork == "best"]
     grid = at.found.sites
     values = 100 * mine.out_of_domain_change.to_numpy().reshape(grid.n_layers, grid.n_heads)
     return figures.head_map(

@@ -22,7 +22,10 @@ from mechprobe.studies.heuristic_core.spread import group_table, member_rows, sp
 
 @dataclass(frozen=True)
 class AtSparsity:
-    """What is known about the first model's final subnetworks of one sparsity."""
+    """What is known about the first model's final subnetworks of one sparsity.
+
+    The causal tables are there for the first sparsity only.
+    """
 
     plan: Plan
     found: SubnetworkSet
@@ -30,8 +33,8 @@ class AtSparsity:
     spread: dict[str, float]
     overlap: pd.DataFrame
     necessity: pd.DataFrame | None
-    edits: pd.DataFrame
-    attention_heads: pd.DataFrame
+    edits: pd.DataFrame | None
+    attention_heads: pd.DataFrame | None
     attention_core: pd.DataFrame | None
 
 
@@ -138,14 +141,13 @@ def at_sparsity(settings: Settings, run: Run, spreads: pd.DataFrame, plan: Plan)
         rel = f"tables/{name}-sparsity-{plan.sparsity:g}.csv"
         return run.read_table(rel) if run.path(rel).exists() else None
 
-    tests, edits, heads = table("core-tests"), table("head-edits"), table("attention-heads")
-    assert edits is not None  # their units always write them
-    assert heads is not None
+    tests = table("core-tests")
     return AtSparsity(
         plan=plan, found=found, core=found.core(), spread=row.to_dict(),
         overlap=found.overlap(settings.seed, settings.n_null),
         necessity=None if tests is None else core_summary(tests),
-        edits=edits, attention_heads=heads, attention_core=table("attention-core"),
+        edits=table("head-edits"), attention_heads=table("attention-heads"),
+        attention_core=table("attention-core"),
     )
 
 

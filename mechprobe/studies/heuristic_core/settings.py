@@ -135,8 +135,8 @@ PRESETS: dict[str, Settings] = {
 
 
 QQP_PAWS: dict[str, dict[str, Any]] = {
-    "real": {"n_train": 8_600, "n_dev": 1_000, "n_ood": 4_000, "train_steps": 800, "n_masks": 4,
-             "checkpoint_sparsities": (0.3,)},
+    "real": {"n_train": 8_600, "n_dev": 1_000, "n_ood": 1_500, "train_steps": 700, "n_masks": 3,
+             "checkpoints": (1.0,), "checkpoint_sparsities": (), "n_eval": 50},
     "paper": {"n_train": 363_846, "n_dev": 40_430, "n_ood": 20_000, "train_steps": 40_000,
               "train_batch": 128, "checkpoint_sparsities": (0.3, 0.6)},
 }

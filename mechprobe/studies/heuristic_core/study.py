@@ -78,13 +78,11 @@ def compute(settings: Settings, data: StudyData, run: Run) -> None:
             f"search-{plan.name}",
             lambda p=plan: search.find(at(p.model, p.step), run, p),
         )
-    for sparsity in settings.sparsities:
-        plan = Plan(0, last, sparsity, settings.n_masks)
-        for name, analyse in ANALYSES.items():
-            run.unit(
-                f"{name}-sparsity-{sparsity:g}",
-                lambda a=analyse, p=plan: a(at(0, last), run, p),
-            )
+    main = Plan(0, last, settings.sparsities[0], settings.n_masks)
+    for name, analyse in ANALYSES.items():
+        run.unit(
+            f"{name}-sparsity-{main.sparsity:g}", lambda a=analyse: a(at(0, last), run, main)
+        )
 
 
 ANALYSES: dict[str, Callable[[OpenModel, Run, Plan], dict]] = {
