@@ -65,7 +65,7 @@ def necessity_claims(settings: Settings, at: AtSparsity) -> list[Claim]:
         ),
         verdict.shallow_claim(
             float(keep.in_domain), float(keep.out_of_domain), float(full.in_domain),
-            float(full.out_of_domain),
+            float(full.out_of_domain), table.loc["keep", "random, same layers"].to_dict(),
         ),
         verdict.overlap_attention_claim(looks.to_dict(), least),
     ]

@@ -28,7 +28,7 @@ def draw(settings: Settings, results: Results, run: Run, score_groups: tuple[str
             "out_of_domain": results.models[results.models.model == 0].iloc[-1].out_of_domain,
             **{g: results.full_groups[g] for g in score_groups}}
     keep("spread", figures.accuracy_spread(
-        shown, names, full=full, by="sites closed", chance=0.5, width=figures.PAGE,
+        shown, names, full=full, by="sites closed", width=figures.PAGE,
         title=f"{len(shown)} subnetworks of one model",
     ), shown[["seed", "sparsity", *names]])
     keep("keep-frequency", figures.keep_frequency(

@@ -73,6 +73,12 @@ def summary(settings: Settings, results: Results) -> list[str]:
             f"{at.found.sites.n_head_sites} heads are in all of them"
             + (f": {', '.join(map(str, at.core))}." if at.core else ".")
         )
+    if len(results.final) > 1:
+        both = [s for s in results.final[0].core if all(s in at.core for at in results.final[1:])]
+        lines.append(
+            f"{len(both)} heads are in every subnetwork at every sparsity"
+            + (f": {', '.join(map(str, both))}." if both else ".")
+        )
     many = results.between_models
     inside = results.final[0].spread
     if many["models"] > 1:
