@@ -22,7 +22,7 @@ AT_LEAST_TWO = {
     "mask_examples": "a mask needs 2 examples or more",
 }
 NOT_NEGATIVE = ("seed", "threads", "n_masks_others", "mask_steps", "n_eval")
-ABOVE_ZERO = ("train_lr", "mask_lr", "equal_token_init")
+ABOVE_ZERO = ("train_lr", "mask_lr", "mask_lambda_lr", "equal_token_init")
 SHARES = ("overlap_predicts", "hans_train_share", "train_warmup")
 
 

@@ -56,6 +56,8 @@ def necessity_claims(settings: Settings, at: AtSparsity) -> list[Claim]:
     full, keep, close = (table.loc[key] for key in (
         ("full", "all"), ("keep", "core"), ("close", "core"),
     ))
+    key = ("keep", "random, same layers")
+    random = table.loc[key].to_dict() if key in table.index else None
     looks = at.attention_core.set_index("attention").loc["overlap"]
     least = smallest_p(at.found.sites.n_head_sites, len(at.core), settings.n_null)
     return [
@@ -65,7 +67,7 @@ def necessity_claims(settings: Settings, at: AtSparsity) -> list[Claim]:
         ),
         verdict.shallow_claim(
             float(keep.in_domain), float(keep.out_of_domain), float(full.in_domain),
-            float(full.out_of_domain), table.loc["keep", "random, same layers"].to_dict(),
+            float(full.out_of_domain), random,
         ),
         verdict.overlap_attention_claim(looks.to_dict(), least),
     ]

@@ -32,7 +32,7 @@ def member_rows(
 def spread(
     dev: np.ndarray, outside: np.ndarray, full_dev: np.ndarray, full_outside: np.ndarray,
     ood: Split, score_groups: Sequence[str], seed: int, n_boot: int,
-) -> dict[str, float]:
+) -> dict[str, int | float]:
     """Spread of K subnetworks of one model (outcomes [k, example], the full model's [1, example]).
 
     ``range`` is the highest minus the lowest out-of-domain score. Because a maximum is biased
@@ -51,7 +51,7 @@ def spread(
     strata = np.array(ood.examples.group)[scored]
     excess = excess_spread(outside[:, scored], strata, seed=seed)
     return {
-        "subnetworks": len(score),
+        "subnetworks": float(len(score)),
         "full_in_domain": float(full_dev.mean()),
         "in_domain": float(dev.mean()),
         "in_domain_sd": float(dev.mean(1).std(ddof=1)) if len(dev) > 1 else 0.0,

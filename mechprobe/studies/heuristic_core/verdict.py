@@ -114,7 +114,7 @@ def needed_claim(row: Mapping[str, float], core_value: float, full: float) -> Cl
 
 def shallow_claim(
     keep_in: float, keep_out: float, full_in: float, full_out: float,
-    random: Mapping[str, float] | None = None,
+    random: Mapping[str, float | int] | None = None,
 ) -> Claim:
     """Claim 3: the core alone keeps more of the in-domain than of the out-of-domain skill.
 

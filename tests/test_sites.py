@@ -1,0 +1,141 @@
+"""How sites are written, and the order of a gate vector."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mechprobe.errors import InputError
+from mechprobe.sites import Site, SiteGrid
+
+
+@pytest.mark.parametrize(
+    ("text", "site"),
+    [
+        ("5.1", Site("head", 5, 1)),
+        ("5.*", Site("head", 5)),
+        ("mlp.3", Site("mlp", 3)),
+        ("mlp.3.17", Site("neuron", 3, 17)),
+        ("mlp.3.*", Site("neuron", 3)),
+        ("enc 2.0", Site("head", 2, 0, "enc")),
+        ("cross 4.7", Site("head", 4, 7, "cross")),
+        ("enc mlp.3", Site("mlp", 3, None, "enc")),
+        ("dec mlp.0.*", Site("neuron", 0, None, "dec")),
+        ("12.11", Site("head", 12, 11)),
+    ],
+)
+def test_a_site_is_written_and_read(text, site):
+    assert Site.parse(text) == site
+    assert str(site) == text
+    assert Site.parse(f" {text} ") == site
+    assert Site.parse(site) is site
+
+
+@pytest.mark.parametrize(
+    "text", ["", "5", "5.", ".1", "5.1.2", "mlp", "mlp.x", "mlp.*", "foo 5.1", "5.-1", "5,1", "*.1"]
+)
+def test_what_is_no_site_is_refused(text):
+    with pytest.raises(InputError, match=r"is not a site; write a head as '5\.1'") as caught:
+        Site.parse(text)
+    assert repr(text) in str(caught.value)
+
+
+def test_sites_sort_whole_layers_first():
+    texts = ["mlp.1", "mlp.0.*", "1.0", "0.10", "0.*", "mlp.0.3", "0.9", "mlp.0"]
+    ordered = ["0.*", "0.9", "0.10", "1.0", "mlp.0", "mlp.1", "mlp.0.*", "mlp.0.3"]
+    assert [str(s) for s in sorted(map(Site.parse, texts))] == ordered
+
+
+def test_the_order_of_a_gate_vector():
+    grid = SiteGrid(2, 2, n_neurons=3, neurons=True)
+    assert [str(s) for s in grid] == [
+        "0.0", "0.1", "1.0", "1.1", "mlp.0", "mlp.1",
+        "mlp.0.0", "mlp.0.1", "mlp.0.2", "mlp.1.0", "mlp.1.1", "mlp.1.2",
+    ]  # fmt: skip
+    assert len(grid) == 12
+    assert [grid.index(s) for s in grid] == list(range(12))
+    assert grid.index("mlp.1.0") == 9
+    assert (grid.n_head_sites, grid.n_mlp_sites) == (4, 2)
+
+
+@pytest.mark.parametrize("heads", [True, False])
+@pytest.mark.parametrize("mlps", [True, False])
+@pytest.mark.parametrize("neurons", [True, False])
+def test_layer_columns_tile_the_gate_vector(heads, mlps, neurons):
+    if not (heads or mlps or neurons):
+        with pytest.raises(InputError, match="all are switched off"):
+            SiteGrid(3, 2, heads=False, mlps=False)
+        return
+    grid = SiteGrid(3, 2, heads=heads, mlps=mlps, n_neurons=4, neurons=neurons)
+    covered = [i for columns in grid.layer_columns.values() for i in range(len(grid))[columns]]
+    assert covered == list(range(len(grid)))
+    for whole, columns in grid.layer_columns.items():
+        inside = grid.sites[columns]
+        assert {(s.kind, s.layer) for s in inside} == {(whole.kind, whole.layer)}
+        assert whole.index is None
+    assert len(grid) == 3 * (2 * heads + mlps + 4 * neurons)
+
+
+def test_arrays_by_layer():
+    grid = SiteGrid(2, 3, n_neurons=2, neurons=True)
+    values = np.arange(2 * len(grid)).reshape(2, -1)
+    assert grid.head_array(values).shape == (2, 2, 3)
+    assert grid.head_array(values[0]).tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert grid.mlp_array(values[0]).tolist() == [6, 7]
+    assert grid.neuron_array(values[0]).tolist() == [[8, 9], [10, 11]]
+    only_mlps = SiteGrid(2, 3, heads=False)
+    assert only_mlps.mlp_array(np.array([4, 5])).tolist() == [4, 5]
+    assert only_mlps.head_array(np.array([4, 5])).size == 0
+    assert SiteGrid(2, 3).neuron_array(np.arange(8)).size == 0
+
+
+def test_grids_are_equal_when_they_gate_the_same():
+    plain = SiteGrid(2, 3)
+    assert plain == SiteGrid(2, 3, n_neurons=16)
+    assert hash(plain) == hash(SiteGrid(2, 3, n_neurons=16))
+    with_neurons = SiteGrid(2, 3, n_neurons=16, neurons=True)
+    assert with_neurons != plain
+    assert with_neurons != SiteGrid(2, 3, n_neurons=8, neurons=True)
+    assert replace(with_neurons, neurons=False) == plain
+    assert plain != SiteGrid(2, 3, mlps=False)
+    assert plain != SiteGrid(3, 2)
+    assert plain != "grid"
+
+
+def test_masks_close_or_keep():
+    grid = SiteGrid(2, 2)
+    assert grid.mask().all()
+    assert [str(s) for s in grid.select(~grid.mask(closed=["0.1", "mlp.1"]))] == ["0.1", "mlp.1"]
+    assert [str(s) for s in grid.select(grid.mask(kept=["1.0"]))] == ["1.0"]
+    assert not grid.mask(kept=[]).any()
+    with pytest.raises(ValueError, match="argument"):
+        grid.select([True])
+
+
+@pytest.mark.parametrize("site", ["2.0", "0.2", "mlp.2", "0.*", "mlp.0.0", "enc 0.0"])
+def test_a_site_outside_the_grid_names_the_nearest(site):
+    with pytest.raises(InputError, match="nearest: ") as caught:
+        SiteGrid(2, 2, n_neurons=3).index(site)
+    message = str(caught.value)
+    assert f"no site {site!r} here (2 layers x 2 heads, heads on, MLPs on, neurons off)" in message
+    assert "\n" not in message
+
+
+def test_the_nearest_of_a_wrong_neuron_is_in_its_layer():
+    with pytest.raises(InputError, match=r"nearest: .*mlp\.1\.2"):
+        SiteGrid(2, 2, n_neurons=3, neurons=True).index("mlp.1.22")
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"n_layers": 0, "n_heads": 2}, "0 layers"),
+        ({"n_layers": 2, "n_heads": 0}, "0 heads"),
+        ({"n_layers": 2, "n_heads": 2, "neurons": True}, "0 neurons"),
+    ],
+)
+def test_a_grid_of_nothing_is_refused(settings, word):
+    with pytest.raises(InputError, match=f"{word} to gate; give 1 or more"):
+        SiteGrid(**settings)
