@@ -50,8 +50,9 @@ def write_tables(results: Results, run: Run) -> dict[str, str]:
             whole[f"necessity-{tag}"] = at.necessity
         if at.attention_core is not None:
             whole[f"attention-core-{tag}"] = at.attention_core
-        for name in ("best", "worst") if at.edits is not None else ():
-            part = at.edits[at.edits.subnetwork == name]
+        edits = at.edits if at.edits is not None else pd.DataFrame({"subnetwork": []})
+        for name in edits.subnetwork.unique():
+            part = edits[edits.subnetwork == name]
             part = part.sort_values("out_of_domain_change", key=abs, ascending=False)
             whole[f"edits-{name}-{tag}"] = part
     for name, table in whole.items():
