@@ -43,6 +43,7 @@ offline-models: $(VENV)/.core
 
 # Each stamp is newer than what decided the install, so that a second call installs nothing.
 # torch comes first, alone and by exact version: what follows then never chooses another build.
+# setuptools, newer than a venv's own, builds the one dependency that ships no wheel.
 $(VENV)/.core: $(SETUP)
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
 	  f"mechprobe needs Python 3.11 or later, and $(PYTHON) is {v[0]}.{v[1]}; " \
@@ -50,7 +51,7 @@ $(VENV)/.core: $(SETUP)
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV); the first time this takes a few minutes ..."
 	$(PIP) --no-deps $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
-	$(PIP) --constraint constraints.txt hatchling
+	$(PIP) --constraint constraints.txt hatchling setuptools
 	$(PIP) --constraint constraints.txt --no-build-isolation --editable .
 	@touch $@
 
