@@ -20,6 +20,7 @@ from mechprobe.stats.overlap import (
     overlap_test,
 )
 from mechprobe.stats.permutation import empirical_p, permutation_p
+from mechprobe.stats.signs import sign_flip_p
 from mechprobe.stats.spread import Spread, excess_spread, excess_spread_separate
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "overlap_null",
     "overlap_test",
     "permutation_p",
+    "sign_flip_p",
     "t_interval",
     "wilson",
 ]

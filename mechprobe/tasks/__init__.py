@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mechprobe.tasks.batches import Batch, Encoded, encode_pairs, word_tokenizer
+    from mechprobe.tasks.behaviour import Behaviour
     from mechprobe.tasks.cards import list_tasks, load_task
     from mechprobe.tasks.examples import PairExamples, Task
     from mechprobe.tasks.metrics import accuracy, kl, label_loss, logit_difference
+    from mechprobe.tasks.prompts import PromptTask
 
 _HOME = {
+    "Behaviour": "behaviour",
+    "PromptTask": "prompts",
     "PairExamples": "examples",
     "Task": "examples",
     "load_task": "cards",
@@ -28,8 +32,10 @@ _HOME = {
 
 __all__ = [
     "Batch",
+    "Behaviour",
     "Encoded",
     "PairExamples",
+    "PromptTask",
     "Task",
     "accuracy",
     "encode_pairs",

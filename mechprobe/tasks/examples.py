@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mechprobe.errors import InputError
+
+if TYPE_CHECKING:
+    from mechprobe.tasks.prompts import PromptTask
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,22 @@ class Task:
                 f"task {self.name} has no split {name!r}; it has {', '.join(self.splits)}"
             )
         return self.splits[name]
+
+    @staticmethod
+    def from_pairs(
+        clean: Sequence[str] | np.ndarray,
+        corrupt: Sequence[str] | np.ndarray | None = None,
+        **settings: Any,
+    ) -> PromptTask:
+        """A task for language models from prompts and their counterfactuals: see ``PromptTask``.
+
+        >>> task = Task.from_pairs(["the cat"], ["the dog"], answers=[" sat"])
+        >>> task.metric
+        'logit_difference'
+        """
+        from mechprobe.tasks.prompts import PromptTask
+
+        return PromptTask(clean, corrupt, **settings)
 
     def accept(self, examples: PairExamples) -> np.ndarray:
         """Which predictions count as correct: bool [n, label], label in the order of ``labels``.

@@ -1,0 +1,150 @@
+"""From what a user has (a card, a task, prompts) to the behaviour a localiser measures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mechprobe.errors import InputError
+from mechprobe.models.edits import HookedModel, forward
+from mechprobe.tasks.answers import LABEL_METRICS, METRICS, find_metric
+from mechprobe.tasks.batches import Batch, encode_pairs
+from mechprobe.tasks.behaviour import Behaviour, take_rows
+from mechprobe.tasks.cards import load_task
+from mechprobe.tasks.examples import Task
+from mechprobe.tasks.prompts import PromptTask
+
+AnyTask: TypeAlias = Behaviour | PromptTask | Task | str
+
+
+def behaviour_of(
+    model: HookedModel,
+    task: AnyTask,
+    *,
+    metric: str | Callable[..., Tensor] | None = None,
+    split: str = "dev",
+    n: int | None = 512,
+    seed: int = 0,
+) -> Behaviour:
+    """The behaviour of a model that a task asks about.
+
+    Args:
+        task: a behaviour (returned with another metric if one is given), prompts, a sentence-pair
+            task or the name of its card.
+        metric: instead of the task's own ("logit_difference" for sentence pairs).
+        split: which split of a sentence-pair task.
+        n: examples at most, drawn with ``seed``; None takes all.
+
+    Raises:
+        InputError: a task that does not fit the model, a metric that is NaN on an example, or one
+            that does not depend on the model's logits.
+    """
+    match task:
+        case str():
+            return behaviour_of(
+                model, load_task(task), metric=metric, split=split, n=n, seed=seed
+            )
+        case Task():
+            found = _pairs(model, task, metric or "logit_difference", split, n, seed)
+        case PromptTask():
+            asked = task if metric is None else replace(task, metric=metric)
+            found = asked.encode(model.tokenizer)
+        case Behaviour():
+            found = task
+            if metric is not None:
+                known = LABEL_METRICS if "accept" in task.targets else METRICS
+                name, function = find_metric(metric, known)
+                found = replace(task, metric=function, metric_name=name)
+    if n is not None and len(found) > n:
+        rows = np.sort(np.random.default_rng([seed, 3]).permutation(len(found))[:n])
+        found = found.take(rows)
+    if found.metric_name == "kl" and "full_logits" not in found.targets:
+        found = replace(found, targets={**found.targets, "full_logits": full_logits(model, found)})
+    check_metric(model, found)
+    return found
+
+
+def _pairs(
+    model: HookedModel, task: Task, metric: str | Callable[..., Tensor], split: str,
+    n: int | None, seed: int,
+) -> Behaviour:
+    labels = getattr(model, "labels", None)
+    if labels is None or model.tokenizer is None:
+        raise InputError(
+            f"task {task.name} is about sentence pairs; give a classifier with a tokenizer "
+            "(mechprobe.load_model(..., labels=...)), or prompts for a language model"
+        )
+    if tuple(labels) != task.labels:
+        raise InputError(
+            f"the model gives {', '.join(labels)}, task {task.name} has {', '.join(task.labels)}; "
+            "load the model with labels= in the task's order"
+        )
+    examples = task.split(split)
+    if n is not None:
+        examples = examples.sample(n, seed)
+    encoded = encode_pairs(examples, model.tokenizer, model.cfg.n_ctx)
+    batches = encoded.batches(max(1, len(encoded)))
+    inputs = take_rows(batches[0], torch.argsort(batches[0].index))
+    name, function = find_metric(metric, LABEL_METRICS)
+    targets = {"accept": torch.from_numpy(task.accept(examples)), "label": inputs.labels}
+    return Behaviour(f"{task.name}:{split}", inputs, function, name, targets)
+
+
+@torch.no_grad()
+def full_logits(model: HookedModel, behaviour: Behaviour) -> Tensor:
+    """The untouched model's logits on every example, in order, padded positions zero."""
+    out: Tensor | None = None
+    for batch in behaviour.batches():
+        logits = forward(model, batch).cpu()
+        if out is None:
+            shape = list(logits.shape)
+            if logits.dim() == 3:
+                shape[1] = behaviour.inputs.tokens.shape[1]
+            out = logits.new_zeros(len(behaviour), *shape[1:])
+        rows = batch.index.cpu()
+        if logits.dim() == 3:
+            out[rows, : logits.shape[1]] = logits
+        else:
+            out[rows] = logits
+    assert out is not None  # a behaviour has at least one example
+    return out
+
+
+@torch.no_grad()
+def check_metric(model: HookedModel, behaviour: Behaviour) -> None:
+    """Refuse a metric that is NaN, of the wrong shape, or blind to the logits, before long work."""
+    batch = behaviour.batches(32)[0]
+    logits = forward(model, batch)
+    values = behaviour.measure(logits, batch)
+    if values.shape != (len(batch),):
+        raise InputError(
+            f"metric {behaviour.metric_name!r} gave shape {list(values.shape)} for "
+            f"{len(batch)} examples; it must give one number an example, [{len(batch)}]"
+        )
+    refuse_nan(values.double().cpu().numpy(), batch, behaviour)
+    generator = torch.Generator().manual_seed(0)
+    scale = logits.std() + 1
+    for _ in range(8):
+        noise = torch.randn(logits.shape, generator=generator).to(logits)
+        other = behaviour.measure(logits + 3 * scale * noise, batch)
+        if not torch.equal(other, values):
+            return
+    raise InputError(
+        f"metric {behaviour.metric_name!r} does not depend on the model: it stays the same when "
+        "the logits change; let it use its first argument"
+    )
+
+
+def refuse_nan(values: np.ndarray, batch: Batch, behaviour: Behaviour) -> None:
+    """Raise InputError naming the first example whose metric is NaN."""
+    if (bad := np.isnan(values)).any():
+        row = int(batch.index[int(np.flatnonzero(bad)[0])])
+        raise InputError(
+            f"{behaviour.name}: metric {behaviour.metric_name!r} is NaN on example {row}; leave "
+            "that example out or mend the metric"
+        )

@@ -1,0 +1,117 @@
+"""The metric of K gate vectors on a behaviour: what every gate-based localiser calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from mechprobe.errors import InputError
+from mechprobe.gates.baselines import Baseline, make_baseline, paired_baseline
+from mechprobe.gates.evaluate import evaluate
+from mechprobe.models.edits import HookedModel, site_grid
+from mechprobe.sites import Site, SiteGrid
+from mechprobe.tasks.batches import Batch
+from mechprobe.tasks.behaviour import Behaviour
+
+BATCH = 64
+
+
+def measure(
+    model: HookedModel,
+    behaviour: Behaviour,
+    gates: Shaped[Tensor | np.ndarray, "k site"] | None,
+    grid: SiteGrid,
+    baseline: Baseline,
+    *,
+    batch_size: int = BATCH,
+    on_batch: Callable[[], None] | None = None,
+) -> Float[np.ndarray, "k example"]:
+    """The metric of every gate vector on every example; None runs the untouched model (k = 1).
+
+    Raises:
+        InputError: a metric that is NaN, naming the example.
+    """
+    if isinstance(gates, np.ndarray):
+        gates = torch.as_tensor(gates, dtype=torch.float32)
+    if gates is not None:
+        gates = gates.to(next(model.parameters()).device)
+    out = evaluate(
+        model, behaviour.batches(batch_size), gates, grid, baseline, behaviour.measure,
+        on_batch=on_batch,
+    )
+    if np.isnan(out).any():
+        k, row = np.argwhere(np.isnan(out))[0]
+        raise InputError(
+            f"{behaviour.name}: metric {behaviour.metric_name!r} is NaN on example {row} "
+            f"(gate vector {k}); leave that example out or mend the metric"
+        )
+    return out
+
+
+def baseline_for(
+    kind: str | Baseline,
+    model: HookedModel,
+    behaviour: Behaviour,
+    grid: SiteGrid,
+    *,
+    reference: Sequence[Batch] | None = None,
+    seed: int = 0,
+) -> Baseline:
+    """A baseline by name, fitted on ``reference`` batches (the behaviour's own inputs when None).
+
+    Raises:
+        InputError: an unknown kind, or "paired" for a behaviour without counterfactuals.
+    """
+    if isinstance(kind, Baseline):
+        return kind
+    if kind == "paired":
+        if behaviour.corrupt is None:
+            raise InputError(
+                f"{behaviour.name} has no counterfactual inputs, which the paired baseline needs; "
+                "give a corrupt input for every clean one, or take baseline='mean'"
+            )
+        return paired_baseline(behaviour.counterfactual)
+    batches = behaviour.batches(BATCH) if reference is None else reference
+    return make_baseline(kind, model, batches, grid, seed=seed)
+
+
+def chosen_sites(grid: SiteGrid, sites: str | Sequence[Site | str]) -> list[Site]:
+    """The sites a user names: "heads", "mlps", "all", or a list of them ("5.*" is a whole layer).
+
+    Raises:
+        InputError: a site that does not exist, naming the nearest.
+    """
+    match sites:
+        case "all":
+            return list(grid.sites)
+        case "heads" | "mlps":
+            kind = sites.removesuffix("s").replace("mlps", "mlp")
+            found = [site for site in grid.sites if site.kind == kind]
+            if not found:
+                raise InputError(f"this model has no {sites}; name other sites")
+            return found
+        case str():
+            raise InputError(f"sites={sites!r}; give 'heads', 'mlps', 'all' or a list of sites")
+    out: list[Site] = []
+    for named in sites:
+        site = Site.parse(named)
+        if site.kind != "mlp" and site.index is None and site in grid.layer_columns:
+            out += grid.sites[grid.layer_columns[site]]
+        else:
+            out.append(grid.sites[grid.index(site)])
+    if len(set(out)) != len(out):
+        double = next(site for site in out if out.count(site) > 1)
+        raise InputError(f"site {str(double)!r} is named twice; name each once")
+    if not out:
+        raise InputError("no sites were named; give 'heads', 'mlps', 'all' or a list of sites")
+    return out
+
+
+def grid_for(model: HookedModel, sites: str | Sequence[Site | str]) -> tuple[SiteGrid, list[Site]]:
+    """The model's grid and the chosen sites in it."""
+    grid = site_grid(model)
+    return grid, chosen_sites(grid, sites)

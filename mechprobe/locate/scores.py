@@ -1,0 +1,199 @@
+"""Scores: what every localiser returns, one effect a site with its certainty."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from matplotlib.figure import Figure
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+from scipy.stats import spearmanr
+
+from mechprobe.errors import InputError
+from mechprobe.figures import head_map
+from mechprobe.runs import atomic_write
+from mechprobe.sites import Site, SiteGrid
+from mechprobe.stats import bootstrap_mean, holm, sign_flip_p
+
+FORMAT = "mechprobe scores 1"
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """How much each site matters to a behaviour, by one method.
+
+    Attributes:
+        method: which localiser ("ablate", "patch, noising", ...).
+        sites: names of what was scored: "5.1", "mlp.3", or for other places "resid 3 @ 5".
+        effects: per site and example; positive: the site supports the behaviour, in the metric's
+            unit.
+        select: rows (examples) to rank sites on.
+        report: held-out rows that estimates, intervals and p-values come from.
+        metric: name of the metric.
+        baseline: what stood in a closed site's place.
+        forwards: model passes over one batch that it took.
+        settings: what else made it, plain JSON values.
+        grid: the model's sites, for pictures; None where places are not sites.
+
+    Raises:
+        InputError: effects of another shape than the sites.
+    """
+
+    method: str
+    sites: tuple[str, ...]
+    effects: Float[np.ndarray, "site example"]
+    select: Int[np.ndarray, " a"]
+    report: Int[np.ndarray, " b"]
+    metric: str
+    baseline: str
+    forwards: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    grid: SiteGrid | None = None
+
+    def __post_init__(self) -> None:
+        if self.effects.ndim != 2 or len(self.effects) != len(self.sites):
+            raise InputError(
+                f"effects of shape {list(self.effects.shape)} for {len(self.sites)} sites; give "
+                "[site, example]"
+            )
+
+    @cached_property
+    def ranking(self) -> list[str]:
+        """Sites from the largest effect on the selection rows to the smallest."""
+        order = np.argsort(-self.effects[:, self.select].mean(1), kind="stable")
+        return [self.sites[i] for i in order]
+
+    @cached_property
+    def estimate(self) -> Float[np.ndarray, " site"]:
+        """Mean effect on the held-out rows."""
+        return self.effects[:, self.report].mean(1)
+
+    def top(self, n: int = 10) -> list[str]:
+        """The n sites with the largest effects, chosen on the selection rows."""
+        return self.ranking[:n]
+
+    def table(self, seed: int = 0) -> pd.DataFrame:
+        """One row a site, in the order of ``ranking``.
+
+        Columns: site, effect (held-out mean), low, high (95 % bootstrap interval over examples),
+        selection (mean on the selection rows), p (two-sided sign-flip test on held-out rows that
+        the mean is zero), p_corrected (Holm over all sites).
+        """
+        held = self.effects[:, self.report]
+        p = sign_flip_p(held, seed=seed)
+        ends = [bootstrap_mean(row, seed=seed) for row in held]
+        table = pd.DataFrame({
+            "site": self.sites,
+            "effect": self.estimate,
+            "low": [e.low for e in ends],
+            "high": [e.high for e in ends],
+            "selection": self.effects[:, self.select].mean(1),
+            "p": p,
+            "p_corrected": holm(p),
+        })
+        return table.set_index("site").loc[self.ranking].reset_index()
+
+    def head_values(self) -> Float[np.ndarray, "layer head"]:
+        """Held-out effects of the heads as a map, NaN where a head was not scored.
+
+        Raises:
+            InputError: no head was scored.
+        """
+        if self.grid is None or not self.grid.heads:
+            raise InputError(f"{self.method} scored no heads; use .table()")
+        values = np.full(len(self.grid), np.nan)
+        for name, value in zip(self.sites, self.estimate, strict=True):
+            site = Site.parse(name)
+            if site.kind == "head":
+                values[self.grid.index(site)] = value
+        return self.grid.head_array(values)
+
+    def plot(self) -> Figure:
+        """Map of the heads' held-out effects, the significant ones (p_corrected < .05) marked."""
+        table = self.table()
+        marked = [
+            Site.parse(site) for site, p in zip(table["site"], table["p_corrected"], strict=True)
+            if p < 0.05 and Site.parse(site).kind == "head"
+        ]
+        return head_map(
+            self.head_values(), title=self.method, unit=f"effect on {self.metric}", diverging=True,
+            marked=marked, number=".2g",
+        )
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``scores.safetensors`` and ``scores.csv`` into a folder, made if need be."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        described = {
+            "format": FORMAT, "method": self.method, "sites": list(self.sites),
+            "metric": self.metric, "baseline": self.baseline, "forwards": self.forwards,
+            "settings": dict(self.settings), "grid": grid_settings(self.grid),
+        }
+        arrays = {
+            "effects": np.ascontiguousarray(self.effects, dtype=np.float64),
+            "select": self.select.astype(np.int64), "report": self.report.astype(np.int64),
+        }
+        atomic_write(
+            folder / "scores.safetensors", save(arrays, {"scores": json.dumps(described)})
+        )
+        atomic_write(folder / "scores.csv", self.table().to_csv(index=False).encode())
+        return folder
+
+    @staticmethod
+    def load(folder: str | Path) -> Scores:
+        """Read what ``save`` wrote.
+
+        Raises:
+            InputError: no scores there, or a file that cannot be read.
+        """
+        path = Path(folder) / "scores.safetensors"
+        try:
+            with safe_open(path, "numpy") as file:
+                described = json.loads(file.metadata()["scores"])
+                arrays = {name: file.get_tensor(name) for name in ("effects", "select", "report")}
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise InputError(f"{path} holds no scores ({error}); save them again") from None
+        grid = described["grid"]
+        return Scores(
+            method=described["method"], sites=tuple(described["sites"]), **arrays,
+            metric=described["metric"], baseline=described["baseline"],
+            forwards=described["forwards"], settings=described["settings"],
+            grid=None if grid is None else SiteGrid(**grid),
+        )
+
+
+def grid_settings(grid: SiteGrid | None) -> dict[str, Any] | None:
+    """The fields of a grid as plain JSON values."""
+    if grid is None:
+        return None
+    return asdict(grid)
+
+
+def spearman(first: Scores, second: Scores) -> float:
+    """Rank agreement of two localisers over the sites both scored (Spearman's rho).
+
+    Raises:
+        InputError: fewer than three sites in common.
+    """
+    shared = [site for site in first.sites if site in set(second.sites)]
+    if len(shared) < 3:
+        raise InputError(f"{len(shared)} sites in common; rank agreement needs three or more")
+    values = [
+        [scores.estimate[scores.sites.index(site)] for site in shared] for scores in (first, second)
+    ]
+    return float(spearmanr(values[0], values[1]).statistic)
+
+
+def agreement(scores: Sequence[Scores]) -> pd.DataFrame:
+    """Spearman's rho between every two of several localisers, methods by methods."""
+    names = [f"{s.method}, {s.baseline}" for s in scores]
+    rows = [[1.0 if a is b else spearman(a, b) for b in scores] for a in scores]
+    return pd.DataFrame(rows, index=names, columns=names)

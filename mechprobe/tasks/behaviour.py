@@ -1,0 +1,153 @@
+"""A behaviour: clean inputs, their counterfactuals, and one number per example of the logits.
+
+Every localiser takes one. Text, token arrays and sentence-pair tasks all become one
+(``PromptTask.encode``, ``mechprobe.locate.behaviour_of``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from mechprobe.errors import InputError
+from mechprobe.tasks.batches import Batch
+
+Metric: TypeAlias = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
+"""From logits [batch, ...] and the batch's targets to one number an example, [batch]."""
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What a localiser measures.
+
+    Attributes:
+        name: for tables and messages.
+        inputs: all examples in one batch, padded on the right; ``index`` is 0 .. n-1.
+        metric: from logits and targets to one number an example.
+        metric_name: for tables.
+        targets: tensors with one row an example that the metric needs (answers, positions, ...).
+        corrupt: the counterfactual of each example, the same shape and padding as ``inputs``.
+
+    Raises:
+        InputError: targets or counterfactuals with another number of rows or another shape.
+    """
+
+    name: str
+    inputs: Batch
+    metric: Metric
+    metric_name: str
+    targets: Mapping[str, Shaped[Tensor, "n *rest"]] = field(default_factory=dict)
+    corrupt: Batch | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.inputs)
+        if n == 0:
+            raise InputError(f"{self.name}: no examples; give at least one")
+        if not torch.equal(self.inputs.index.cpu(), torch.arange(n)):
+            raise InputError(f"{self.name}: the index of the inputs must be 0 to {n - 1}, in order")
+        for name, value in self.targets.items():
+            if len(value) != n:
+                raise InputError(
+                    f"{self.name}: target {name!r} has {len(value)} rows for {n} examples; "
+                    "give one row an example"
+                )
+        if self.corrupt is not None:
+            self._check_corrupt(self.corrupt)
+
+    def _check_corrupt(self, corrupt: Batch) -> None:
+        own, other = self.inputs.attention_mask, corrupt.attention_mask
+        if own.shape != other.shape or not torch.equal(own, other):
+            row = 0
+            if own.shape == other.shape:
+                row = int((own != other).any(1).nonzero()[0])
+            raise InputError(
+                f"{self.name}: example {row} has {int(own[row].sum())} tokens, its counterfactual "
+                f"{int(other[row].sum()) if row < len(other) else 0}; give pairs of equal length"
+            )
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def measure(self, logits: Float[Tensor, "batch ..."], batch: Batch) -> Float[Tensor, " batch"]:
+        """The metric of a batch of these inputs (or of their counterfactuals)."""
+        rows = batch.index.to("cpu")
+        device = logits.device
+        return self.metric(logits, {k: v[rows].to(device) for k, v in self.targets.items()})
+
+    def batches(self, batch_size: int = 64) -> list[Batch]:
+        """All inputs, short ones first, each batch padded to its own longest row."""
+        return _batches(self.inputs, self.inputs, batch_size)
+
+    def corrupt_batches(self, batch_size: int = 64) -> list[Batch]:
+        """The counterfactuals in the same batches as ``batches``; raises as ``counterfactual``."""
+        return _batches(self._counterfactuals(), self.inputs, batch_size)
+
+    def counterfactual(self, batch: Batch) -> Batch:
+        """The counterfactual batch of a batch of ``batches``.
+
+        Raises:
+            InputError: this behaviour has no counterfactuals.
+        """
+        part = take_rows(self._counterfactuals(), batch.index.cpu())
+        return trimmed(part, batch.tokens.shape[1]).to(batch.tokens.device)
+
+    def _counterfactuals(self) -> Batch:
+        if self.corrupt is None:
+            raise InputError(
+                f"{self.name} has no counterfactual inputs, which patching and the paired baseline "
+                "need; give a corrupt input for every clean one"
+            )
+        return self.corrupt
+
+    def take(self, rows: Int[np.ndarray, " row"]) -> Behaviour:
+        """The same behaviour on some of the examples, numbered anew from 0."""
+        chosen = torch.as_tensor(rows, dtype=torch.long)
+        corrupt = self.corrupt
+        return replace(
+            self,
+            inputs=_renumbered(take_rows(self.inputs, chosen)),
+            targets={name: value[chosen] for name, value in self.targets.items()},
+            corrupt=None if corrupt is None else _renumbered(take_rows(corrupt, chosen)),
+        )
+
+    def halves(self, seed: int = 0) -> tuple[Int[np.ndarray, " a"], Int[np.ndarray, " b"]]:
+        """Rows to select on and rows to report on, two disjoint random halves, each sorted."""
+        order = np.random.default_rng([seed, 7]).permutation(len(self))
+        middle = (len(self) + 1) // 2
+        return np.sort(order[:middle]), np.sort(order[middle:])
+
+
+def take_rows(batch: Batch, rows: Int[Tensor, " row"]) -> Batch:
+    """Some rows of a batch, every field of it."""
+    return type(batch)(**{f.name: getattr(batch, f.name)[rows] for f in fields(batch)})
+
+
+def trimmed(batch: Batch, width: int) -> Batch:
+    """The batch cut to its first ``width`` positions."""
+    return replace(
+        batch,
+        tokens=batch.tokens[:, :width],
+        segments=batch.segments[:, :width],
+        attention_mask=batch.attention_mask[:, :width],
+    )
+
+
+def _renumbered(batch: Batch) -> Batch:
+    return replace(batch, index=torch.arange(len(batch)))
+
+
+def _batches(source: Batch, like: Batch, batch_size: int) -> list[Batch]:
+    if batch_size < 1:
+        raise InputError(f"batch size {batch_size} is not possible; give 1 or more")
+    lengths = like.attention_mask.sum(1)
+    order = torch.argsort(lengths, stable=True)
+    return [
+        trimmed(take_rows(source, rows), int(lengths[rows].max()))
+        for rows in order.split(batch_size)
+    ]

@@ -1,0 +1,151 @@
+"""Prompts with the answers they should get, as text or as tokens: a task for language models."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from mechprobe.errors import InputError
+from mechprobe.tasks.answers import UNSCORED, find_metric, last_position
+from mechprobe.tasks.batches import Batch
+from mechprobe.tasks.behaviour import Behaviour
+
+Inputs: TypeAlias = Sequence[str] | Int[np.ndarray, "n pos"]
+
+
+@dataclass(frozen=True)
+class PromptTask:
+    """Clean prompts, their counterfactuals, and the answers the model should give.
+
+    Args:
+        clean: texts, or token ids int64 [n, pos].
+        corrupt: the counterfactual of each, of the same length in tokens; needed for patching and
+            the paired baseline.
+        answers: what should follow each prompt: one single-token text an example, or ids [n]
+            (scored at the last token), or ids [n, pos] (scored wherever they are not -100).
+        wrong: the answers to compare with, as ``answers``; for the logit difference.
+        metric: a name of ``mechprobe.tasks.answers.METRICS``, or a function of logits (and targets)
+            that gives one number an example.
+        name: for tables and messages.
+        prepend_bos: put the tokenizer's beginning-of-sequence token before each text; None: when
+            the tokenizer itself does not and has one.
+    """
+
+    clean: Inputs
+    corrupt: Inputs | None = None
+    answers: Sequence[str] | Int[np.ndarray, "n *pos"] | None = None
+    wrong: Sequence[str] | Int[np.ndarray, "n *pos"] | None = None
+    metric: str | Callable[..., Tensor] = "logit_difference"
+    name: str = "prompts"
+    prepend_bos: bool | None = None
+
+    def encode(self, tokenizer: PreTrainedTokenizerBase | None = None) -> Behaviour:
+        """The behaviour of these prompts under a tokenizer (not needed for token arrays).
+
+        Warns when clean and corrupt prompts are the same.
+
+        Raises:
+            InputError: pairs of different length, text without a tokenizer, an answer that is not
+                one token, a missing answer, an unknown metric.
+        """
+        metric_name, metric = find_metric(self.metric)
+        inputs = self._batch(self.clean, tokenizer, "clean")
+        corrupt = None if self.corrupt is None else self._batch(self.corrupt, tokenizer, "corrupt")
+        targets = {
+            name: self._targets(given, inputs, tokenizer, name)
+            for name, given in (("answer", self.answers), ("wrong", self.wrong))
+            if given is not None
+        }
+        if "answer" not in targets and isinstance(self.metric, str):
+            raise InputError(f"{self.name}: metric {metric_name!r} needs answers; give them")
+        if corrupt is not None and corrupt.tokens.shape == inputs.tokens.shape:
+            same = (corrupt.tokens == inputs.tokens).all(1)
+            if same.any():
+                warnings.warn(
+                    f"{self.name}: {int(same.sum())} of {len(same)} clean prompts equal their "
+                    f"counterfactual (first: {int(same.nonzero()[0])}); patching them changes "
+                    "nothing",
+                    stacklevel=2,
+                )
+        return Behaviour(self.name, inputs, metric, metric_name, targets, corrupt)
+
+    def _batch(
+        self, given: Inputs, tokenizer: PreTrainedTokenizerBase | None, which: str
+    ) -> Batch:
+        if isinstance(given, np.ndarray):
+            rows = [row.tolist() for row in given]
+            pad = 0
+        else:
+            rows, pad = _tokens(given, self._needed(tokenizer), self.prepend_bos)
+        if not rows or not all(rows):
+            raise InputError(f"{self.name}: an empty {which} prompt; give text or tokens for each")
+        width = max(map(len, rows))
+        tokens = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
+        length = torch.tensor([len(row) for row in rows]).unsqueeze(1)
+        zero = torch.zeros_like(tokens)
+        return Batch(
+            tokens=tokens, segments=zero, attention_mask=(torch.arange(width) < length).long(),
+            labels=zero[:, 0], index=torch.arange(len(rows)),
+        )
+
+    def _targets(
+        self, given: Sequence[str] | np.ndarray, inputs: Batch,
+        tokenizer: PreTrainedTokenizerBase | None, what: str,
+    ) -> Int[Tensor, "n pos"]:
+        ids = given
+        if not isinstance(ids, np.ndarray):
+            ids = np.array([_single(text, self._needed(tokenizer), self.name) for text in ids])
+        if len(ids) != len(inputs):
+            raise InputError(
+                f"{self.name}: {len(ids)} of {what!r} for {len(inputs)} prompts; give one each"
+            )
+        target = torch.as_tensor(ids, dtype=torch.long)
+        if target.dim() == 1:
+            return last_position(target, inputs.attention_mask)
+        if target.shape != inputs.tokens.shape:
+            raise InputError(
+                f"{self.name}: {what!r} has shape {list(target.shape)}, the prompts "
+                f"{list(inputs.tokens.shape)}; give one id a token, {UNSCORED} where none is scored"
+            )
+        if (bad := ((target != UNSCORED).sum(1) == 0)).any():
+            raise InputError(f"{self.name}: example {int(bad.nonzero()[0])} is scored nowhere")
+        return target
+
+    def _needed(self, tokenizer: PreTrainedTokenizerBase | None) -> PreTrainedTokenizerBase:
+        if tokenizer is None:
+            raise InputError(
+                f"{self.name}: text needs a tokenizer and the model has none; give token arrays, "
+                "or load the model with tokenizer=..."
+            )
+        return tokenizer
+
+
+def _tokens(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, prepend_bos: bool | None
+) -> tuple[list[list[int]], int]:
+    rows = [list(tokenizer(text)["input_ids"]) for text in texts]
+    bos = tokenizer.bos_token_id
+    if prepend_bos and bos is None:
+        raise InputError("this tokenizer has no beginning-of-sequence token; set prepend_bos=False")
+    if bos is not None and prepend_bos is not False:
+        rows = [row if row[:1] == [bos] else [bos, *row] for row in rows]
+    pad = tokenizer.pad_token_id
+    return rows, pad if isinstance(pad, int) else 0
+
+
+def _single(text: str, tokenizer: PreTrainedTokenizerBase, name: str) -> int:
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if len(ids) != 1:
+        raise InputError(
+            f"{name}: the answer {text!r} is {len(ids)} tokens; give answers of one token (often "
+            f"with a space before, {' ' + text.strip()!r})"
+        )
+    return int(ids[0])
