@@ -139,3 +139,69 @@ def test_the_nearest_of_a_wrong_neuron_is_in_its_layer():
 def test_a_grid_of_nothing_is_refused(settings, word):
     with pytest.raises(InputError, match=f"{word} to gate; give 1 or more"):
         SiteGrid(**settings)
+
+
+THREE = SiteGrid(2, 2, n_neurons=3, stacks=("enc", "dec", "cross"))
+
+
+def test_the_order_of_an_encoder_decoders_gate_vector():
+    assert [str(s) for s in THREE] == [
+        "enc 0.0", "enc 0.1", "enc 1.0", "enc 1.1", "dec 0.0", "dec 0.1", "dec 1.0", "dec 1.1",
+        "cross 0.0", "cross 0.1", "cross 1.0", "cross 1.1",
+        "enc mlp.0", "enc mlp.1", "dec mlp.0", "dec mlp.1",
+    ]  # fmt: skip
+    assert (THREE.n_head_sites, THREE.n_mlp_sites) == (12, 4)
+    assert [THREE.index(str(s)) for s in THREE] == list(range(16))
+    assert sorted(THREE) == list(THREE)
+    every = replace(THREE, neurons=True)
+    assert [str(s) for s in every.sites[16:]][::3] == [
+        "enc mlp.0.0", "enc mlp.1.0", "dec mlp.0.0", "dec mlp.1.0"
+    ]
+    covered = [i for columns in every.layer_columns.values() for i in range(len(every))[columns]]
+    assert covered == list(range(len(every)))
+
+
+def test_arrays_of_an_encoder_decoder():
+    every = replace(THREE, neurons=True)
+    values = np.arange(2 * len(every)).reshape(2, -1)
+    heads = every.head_array(values)
+    assert heads.shape == (2, 6, 2)
+    for row, site in enumerate(every.rows("head")):
+        assert heads[1, row].tolist() == values[1, every.layer_columns[site]].tolist()
+    for stack, first in (("enc", 0), ("dec", 2), ("cross", 4)):
+        assert (every.head_array(values, stack) == heads[:, first : first + 2]).all()
+    assert every.mlp_array(values[0]).tolist() == [12, 13, 14, 15]
+    assert every.mlp_array(values, "dec").tolist() == (values[:, [14, 15]]).tolist()
+    assert every.neuron_array(values[0]).shape == (4, 3)
+    assert every.neuron_array(values[0], "dec").tolist() == [[22, 23, 24], [25, 26, 27]]
+    with pytest.raises(InputError, match="no mlp sites in a stack 'cross' here; stacks: 'enc', 'd"):
+        every.mlp_array(values, "cross")
+    with pytest.raises(InputError, match="no head sites in a stack 'enc' here; stacks: ''"):
+        SiteGrid(2, 2).head_array(np.arange(6), "enc")
+
+
+def test_grids_of_some_stacks():
+    cross = replace(THREE, stacks=("cross",))
+    assert [str(s) for s in cross] == ["cross 0.0", "cross 0.1", "cross 1.0", "cross 1.1"]
+    assert cross.mlp_array(np.arange(4)).size == 0
+    assert cross == replace(cross, mlps=False)
+    assert hash(cross) == hash(replace(cross, mlps=False))
+    assert replace(THREE, mlps=False) != THREE
+    assert SiteGrid(2, 2) != SiteGrid(2, 2, stacks=("enc",))
+    assert replace(THREE, stacks=("cross", "enc", "dec")) == THREE
+    assert replace(THREE, stacks=("dec", "enc")).stacks == ("enc", "dec")
+    with pytest.raises(InputError, match="cross-attention has no MLPs of its own"):
+        replace(cross, heads=False)
+    for stacks in ((), ("", "enc"), ("enc", "enc")):
+        with pytest.raises(InputError, match="a SiteGrid was given the stacks"):
+            replace(THREE, stacks=stacks)
+
+
+@pytest.mark.parametrize(("site", "near"), [("0.0", "enc 0.0"), ("cross mlp.0", "enc mlp.0")])
+def test_a_site_outside_an_encoder_decoder_names_the_nearest(site, near):
+    with pytest.raises(InputError, match=r"nearest: .*") as caught:
+        THREE.index(site)
+    assert f"no site {site!r} here (stacks enc dec cross, each 2 layers x 2 heads" in str(
+        caught.value
+    )
+    assert near in str(caught.value)

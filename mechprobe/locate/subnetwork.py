@@ -120,6 +120,8 @@ def pack(members: Sequence[Subnetwork]) -> bytes:
     ]
     try:
         sites = asdict(members[0].sites)
+        if members[0].sites.stacks == ("",):
+            del sites["stacks"]  # as files of models with one stack always were
         text = json.dumps({"format": FORMAT, "sites": sites, "members": described})
     except TypeError as error:
         raise InputError(
@@ -142,7 +144,8 @@ def unpack(path: Path) -> list[Subnetwork]:
             if described.get("format") != FORMAT:
                 raise InputError(f"{path} is no file of subnetworks; give one that save() wrote")
             arrays = {name: file.get_tensor(name) for name in ARRAYS}
-        grid = SiteGrid(**described["sites"])
+        sites = described["sites"]
+        grid = SiteGrid(**sites | {"stacks": tuple(sites.get("stacks", ("",)))})
         return [
             Subnetwork(sites=grid, **{name: arrays[name][i] for name in ARRAYS}, **rest)
             for i, rest in enumerate(described["members"])

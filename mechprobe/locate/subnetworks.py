@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -148,9 +148,10 @@ class SubnetworkSet:
         chosen = [site for site in self.sites if mlps or site.kind == "head"]
         strata = {"any layer": np.array([KINDS.index(site.kind) for site in chosen])}
         if self.sites.heads or self.sites.neurons:
+            layers = list(self.sites.layer_columns)
             strata["same layers"] = np.array([
-                -1 if site.kind == "mlp" else site.layer + self.sites.n_layers * (kind > 0)
-                for site, kind in zip(chosen, strata["any layer"], strict=True)
+                -1 if site.kind == "mlp" else layers.index(replace(site, index=None))
+                for site in chosen
             ])
         results = []
         for statistic in ("core", "jaccard"):

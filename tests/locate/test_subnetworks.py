@@ -1,5 +1,7 @@
 """Sets of subnetworks: sharing counted by hand, files that come back whole, and clear refusals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -61,6 +63,29 @@ def test_the_core_is_what_enough_members_keep(nets):
     np.testing.assert_allclose(
         half.frequency(), [1, 1 / 3, 1 / 3, 1, 1 / 3, 0, 2 / 3, 1]
     )
+
+
+def test_an_encoder_decoders_subnetworks_keep_their_stacks_in_the_file(tmp_path):
+    grid = SiteGrid(2, 3, stacks=("enc", "dec", "cross"))
+    kept = ["enc 0.0", "cross 1.2", "dec mlp.1"]
+    net = replace(subnetwork("", grid=grid), binary=grid.mask(kept=kept))
+    loaded = Subnetwork.load(net.save(tmp_path / "net.safetensors"))
+    assert loaded.sites == grid
+    assert [str(site) for site in loaded.kept] == kept
+    plain = SiteGrid(2, 3)
+    assert Subnetwork.load(subnetwork("0.1").save(tmp_path / "one.safetensors")).sites == plain
+
+
+def test_the_same_layer_of_two_stacks_is_two_layers():
+    grid = SiteGrid(2, 4, mlps=False, stacks=("enc", "dec"))
+    members = [
+        replace(subnetwork("", grid=grid, seed=seed), binary=grid.mask(kept=kept))
+        for seed, kept in enumerate([["enc 0.0", "enc 0.1"], ["enc 0.0", "enc 0.2"]])
+    ]
+    table = SubnetworkSet(tuple(members)).overlap(n_null=50).set_index(["statistic", "null"])
+    # two of the four heads of one layer, against two heads of all sixteen
+    assert table.expected["core size", "same layers"] == pytest.approx(4 * (2 / 4) ** 2)
+    assert table.expected["core size", "any layer"] == pytest.approx(16 * (2 / 16) ** 2)
 
 
 def test_similarity_is_over_heads(nets):
