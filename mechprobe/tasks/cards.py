@@ -25,9 +25,10 @@ def card_folder() -> Path:
 
 
 def list_tasks() -> list[str]:
-    """Names of the cards that come with mechprobe, such as ``nli/overlap``."""
+    """Names of the cards that come with mechprobe, such as ``nli/overlap`` (grammars are none)."""
     folder = card_folder()
-    return sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.toml"))
+    names = (p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.toml"))
+    return sorted(name for name in names if not name.startswith("grammars/"))
 
 
 def load_task(
