@@ -5,7 +5,8 @@ resample: its value on another example of the batch. paired: its value in the co
 Each kind is a function that makes a ``Baseline``; ``Baseline.values`` gives, for every layer-wide
 site, a tensor that broadcasts against the activation: heads [batch or 1, pos or 1, head, d_head],
 MLPs [batch or 1, pos or 1, d_model], neurons [batch or 1, pos or 1, neuron]. No kind ever puts the
-value of a padding token in place of a real one.
+value of a padding token in place of a real one. In an encoder-decoder the positions of decoder and
+cross-attention sites are the decoder's.
 """
 
 from __future__ import annotations
@@ -59,27 +60,7 @@ def mean_baseline(
     """
     if not batches:
         raise InputError("a mean baseline needs at least one batch of data")
-    n_pos = max(b.tokens.shape[1] for b in batches)
-    like = next(model.parameters())
-    dtype, count = like.dtype, like.new_zeros(n_pos, dtype=torch.float64)
-    sums: dict[Site, Tensor] = {}
-    with torch.no_grad():
-        for batch in batches:
-            _, cache = run_with_cache(model, batch, grid.layer_columns)
-            real = batch.attention_mask.to(count)
-            count[: real.shape[1]] += real.sum(0)
-            for site, act in cache.items():
-                part = torch.einsum("bp,bp...->p...", real, act.to(torch.float64))
-                total = sums.setdefault(site, part.new_zeros(n_pos, *part.shape[1:]))
-                total[: part.shape[0]] += part
-    overall: dict[Site, Tensor] = {}
-    by_position: dict[Site, Tensor] = {}
-    for site, total in sums.items():
-        mean = total.sum(0, keepdim=True) / count.sum()
-        axes = (-1, *[1] * (total.dim() - 1))
-        at = torch.where((count > 0).view(axes), total / count.clamp(min=1).view(axes), mean)
-        overall[site] = mean.to(dtype).unsqueeze(0)
-        by_position[site] = at.to(dtype).unsqueeze(0)
+    overall, by_position = _means(model, batches, grid)
 
     def values(model: HookedModel, batch: Batch, grid: SiteGrid) -> Mapping[Site, Tensor]:
         if missing := [str(site) for site in grid.layer_columns if site not in overall]:
@@ -89,10 +70,46 @@ def mean_baseline(
             )
         if not per_position:
             return {site: overall[site] for site in grid.layer_columns}
-        wanted = batch.tokens.shape[1]
-        return {s: _to_length(by_position[s], wanted, overall[s]) for s in grid.layer_columns}
+        width = {stack: batch.real(stack).shape[1] for stack in grid.stacks}
+        return {
+            site: _to_length(by_position[site], width[site.stack], overall[site])
+            for site in grid.layer_columns
+        }
 
     return Baseline("mean_position" if per_position else "mean", values)
+
+
+def _means(
+    model: HookedModel, batches: Sequence[Batch], grid: SiteGrid
+) -> tuple[dict[Site, Tensor], dict[Site, Tensor]]:
+    """Each site's mean over real tokens [1, 1, ...], and per position [1, pos, ...]."""
+    like = next(model.parameters())
+    counts = {
+        stack: like.new_zeros(max(b.real(stack).shape[1] for b in batches), dtype=torch.float64)
+        for stack in grid.stacks
+    }
+    sums: dict[Site, Tensor] = {}
+    with torch.no_grad():
+        for batch in batches:
+            _, cache = run_with_cache(model, batch, grid.layer_columns)
+            real = {stack: batch.real(stack).to(count) for stack, count in counts.items()}
+            for stack, count in counts.items():
+                count[: real[stack].shape[1]] += real[stack].sum(0)
+            for site, act in cache.items():
+                part = torch.einsum("bp,bp...->p...", real[site.stack], act.to(torch.float64))
+                n_pos = len(counts[site.stack])
+                total = sums.setdefault(site, part.new_zeros(n_pos, *part.shape[1:]))
+                total[: part.shape[0]] += part
+    overall: dict[Site, Tensor] = {}
+    by_position: dict[Site, Tensor] = {}
+    for site, total in sums.items():
+        count = counts[site.stack]
+        mean = total.sum(0, keepdim=True) / count.sum()
+        axes = (-1, *[1] * (total.dim() - 1))
+        at = torch.where((count > 0).view(axes), total / count.clamp(min=1).view(axes), mean)
+        overall[site] = mean.to(like.dtype).unsqueeze(0)
+        by_position[site] = at.to(like.dtype).unsqueeze(0)
+    return overall, by_position
 
 
 def resample_baseline(seed: int) -> Baseline:
@@ -109,7 +126,7 @@ def resample_baseline(seed: int) -> Baseline:
         raise InputError(f"seed {seed} of the resample baseline is negative; give 0 or more")
 
     def values(model: HookedModel, batch: Batch, grid: SiteGrid) -> Mapping[Site, Tensor]:
-        n, n_pos = batch.tokens.shape
+        n = len(batch)
         if n < 2:
             raise InputError("the resample baseline needs batches of at least two examples")
         rng = np.random.default_rng([seed, *batch.index.tolist()])
@@ -117,13 +134,15 @@ def resample_baseline(seed: int) -> Baseline:
         donor = torch.empty(n, dtype=torch.long)
         donor[torch.from_numpy(order)] = torch.from_numpy(np.roll(order, 1))
         donor = donor.to(batch.tokens.device)
-        length = batch.attention_mask.sum(1)[donor]
-        place = torch.arange(n_pos, device=donor.device)
-        position = rearrange(place, "pos -> 1 pos") % rearrange(length, "batch -> batch 1")
+        position: dict[str, Tensor] = {}
+        for stack in grid.stacks:
+            length = batch.real(stack).sum(1)[donor]
+            place = torch.arange(batch.real(stack).shape[1], device=donor.device)
+            position[stack] = place[None, :] % rearrange(length, "batch -> batch 1")
         with torch.no_grad():
             _, cache = run_with_cache(model, batch, grid.layer_columns)
         rows = rearrange(donor, "batch -> batch 1")
-        return {site: act[rows, position] for site, act in cache.items()}
+        return {site: act[rows, position[site.stack]] for site, act in cache.items()}
 
     return Baseline("resample", values)
 
@@ -133,7 +152,8 @@ def paired_baseline(counterfactual: Callable[[Batch], Batch]) -> Baseline:
 
     Args:
         counterfactual: gives the counterfactual batch of a batch: the same [batch, pos] shape, and
-            a real token wherever the batch has one.
+            a real token wherever the batch has one (on either side of an encoder-decoder, as far
+            as the grid gates it).
 
     Raises:
         InputError: when used, a counterfactual batch of another shape, or with padding where the
@@ -142,22 +162,28 @@ def paired_baseline(counterfactual: Callable[[Batch], Batch]) -> Baseline:
 
     def values(model: HookedModel, batch: Batch, grid: SiteGrid) -> Mapping[Site, Tensor]:
         other = counterfactual(batch)
-        if other.tokens.shape != batch.tokens.shape:
-            raise InputError(
-                f"the counterfactual batch has shape {tuple(other.tokens.shape)}, the clean one "
-                f"{tuple(batch.tokens.shape)}; paired baselines need pairs of equal length"
-            )
-        short = batch.attention_mask > other.attention_mask.to(batch.attention_mask)
-        if short.any():
-            raise InputError(
-                f"the counterfactual of example {int(batch.index[short.any(1)][0])} is shorter "
-                "than it, so padding would stand in for its last tokens; give pairs of equal length"
-            )
+        for stack in grid.stacks:
+            _check_pairs(batch, batch.real(stack), other.real(stack))
         with torch.no_grad():
             _, cache = run_with_cache(model, other, grid.layer_columns)
         return cache
 
     return Baseline("paired", values)
+
+
+def _check_pairs(batch: Batch, real: Tensor, others: Tensor) -> None:
+    """Whether a counterfactual has a real token wherever the batch has one."""
+    if others.shape != real.shape:
+        raise InputError(
+            f"the counterfactual batch has shape {tuple(others.shape)}, the clean one "
+            f"{tuple(real.shape)}; paired baselines need pairs of equal length"
+        )
+    short = real > others.to(real)
+    if short.any():
+        raise InputError(
+            f"the counterfactual of example {int(batch.index[short.any(1)][0])} is shorter "
+            "than it, so padding would stand in for its last tokens; give pairs of equal length"
+        )
 
 
 def make_baseline(

@@ -43,8 +43,8 @@ def gated_logits(
         chunk: how many gate vectors run stacked at once; None picks by the number of tokens.
 
     Returns:
-        Logits [k, batch, label] of a classifier, [k, batch, pos, vocab] of a language model;
-        differentiable with respect to ``gates``.
+        Logits [k, batch, label] of a classifier, [k, batch, pos, vocab] of a language model (pos
+        those of the decoder in an encoder-decoder); differentiable with respect to ``gates``.
 
     Raises:
         InputError: gates that are not [k, site] of this grid, or a chunk below 1.
@@ -55,7 +55,7 @@ def gated_logits(
             f"{len(grid)}], one row a gate vector"
         )
     if chunk is None:
-        chunk = max(1, _TOKENS_AT_ONCE // max(1, batch.tokens.numel()))
+        chunk = max(1, _TOKENS_AT_ONCE // max(1, batch.n_positions))
     if chunk < 1:
         raise InputError(f"a chunk of {chunk} gate vectors cannot run; give 1 or more, or None")
     values = baseline.values(model, batch, grid)
@@ -92,7 +92,7 @@ def _gate(g: Tensor, base: Tensor, n_batch: int) -> Callable[[Tensor], Tensor]:
 
 def _stack(batch: Batch, k: int) -> Batch:
     """The batch k times over, [k * batch, pos]."""
-    return Batch(
+    return type(batch)(
         **{
             field.name: repeat(getattr(batch, field.name), "b ... -> (k b) ...", k=k)
             for field in fields(batch)

@@ -6,12 +6,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mechprobe.tasks.batches import Batch, Encoded, encode_pairs, word_tokenizer
+    from mechprobe.tasks.batches import Batch, Encoded, Seq2SeqBatch, encode_pairs, word_tokenizer
     from mechprobe.tasks.behaviour import Behaviour
     from mechprobe.tasks.cards import list_tasks, load_task
     from mechprobe.tasks.examples import PairExamples, Task
     from mechprobe.tasks.metrics import accuracy, kl, label_loss, logit_difference
     from mechprobe.tasks.prompts import PromptTask
+    from mechprobe.tasks.seq2seq import seq2seq_batch
 
 _HOME = {
     "Behaviour": "behaviour",
@@ -22,6 +23,8 @@ _HOME = {
     "list_tasks": "cards",
     "Batch": "batches",
     "Encoded": "batches",
+    "Seq2SeqBatch": "batches",
+    "seq2seq_batch": "seq2seq",
     "encode_pairs": "batches",
     "word_tokenizer": "batches",
     "accuracy": "metrics",
@@ -36,6 +39,7 @@ __all__ = [
     "Encoded",
     "PairExamples",
     "PromptTask",
+    "Seq2SeqBatch",
     "Task",
     "accuracy",
     "encode_pairs",
@@ -44,6 +48,7 @@ __all__ = [
     "list_tasks",
     "load_task",
     "logit_difference",
+    "seq2seq_batch",
     "word_tokenizer",
 ]
 

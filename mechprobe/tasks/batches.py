@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from mechprobe.errors import InputError
 from mechprobe.tasks.examples import PairExamples
 
+AnyBatch = TypeVar("AnyBatch", bound="Batch")
 _POOL = 50  # batches that are sorted by length together when the order is shuffled
 _SPECIAL = {
     "pad_token": "[PAD]",
@@ -44,18 +45,46 @@ class Batch:
     labels: Int[Tensor, " batch"]
     index: Int[Tensor, " batch"]
 
-    def to(self, device: str | torch.device) -> Batch:
+    def to(self: AnyBatch, device: str | torch.device) -> AnyBatch:
         """The same batch on another device."""
-        return Batch(
-            tokens=self.tokens.to(device),
-            segments=self.segments.to(device),
-            attention_mask=self.attention_mask.to(device),
-            labels=self.labels.to(device),
-            index=self.index.to(device),
-        )
+        return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+    def real(self, stack: str = "") -> Int[Tensor, "batch pos"]:
+        """1 for a real token, 0 for padding, at the positions of a stack's sites ("" or "enc")."""
+        return self.attention_mask
+
+    @property
+    def n_positions(self) -> int:
+        """Positions the model reads, padding included."""
+        return self.tokens.numel()
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+
+@dataclass(frozen=True)
+class Seq2SeqBatch(Batch):
+    """Padded pairs of a source, which the encoder reads, and what the decoder reads.
+
+    Logits at decoder position t are about decoder token t + 1, so the decoder reads a start token
+    and then the target: ``logits[:, :-1]`` answers to ``decoder_tokens[:, 1:]``.
+
+    Attributes:
+        decoder_tokens: token ids from the start token on, padded on the right.
+        decoder_mask: 1 for a real token of the decoder, 0 for padding.
+    """
+
+    decoder_tokens: Int[Tensor, "batch dec_pos"]
+    decoder_mask: Int[Tensor, "batch dec_pos"]
+
+    def real(self, stack: str = "") -> Int[Tensor, "batch pos"]:
+        """As ``Batch.real``; "dec" and "cross" sites have the decoder's positions."""
+        return self.decoder_mask if stack in ("dec", "cross") else self.attention_mask
+
+    @property
+    def n_positions(self) -> int:
+        """Positions the encoder and the decoder read, padding included."""
+        return self.tokens.numel() + self.decoder_tokens.numel()
 
 
 @dataclass(frozen=True)
