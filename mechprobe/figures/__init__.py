@@ -2,6 +2,7 @@
 
 from mechprobe.figures.attention import attention_profile
 from mechprobe.figures.curves import emergence, sparsity_curve
+from mechprobe.figures.effects import site_effects
 from mechprobe.figures.head_map import head_map, keep_frequency
 from mechprobe.figures.null import bars_with_null
 from mechprobe.figures.similarity import jaccard_matrix
@@ -19,5 +20,6 @@ __all__ = [
     "jaccard_matrix",
     "keep_frequency",
     "save_figure",
+    "site_effects",
     "sparsity_curve",
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from mechprobe.errors import InputError
 from mechprobe.models.edits import HookedModel, forward
@@ -63,6 +64,7 @@ def behaviour_of(
     if n is not None and len(found) > n:
         rows = np.sort(np.random.default_rng([seed, 3]).permutation(len(found))[:n])
         found = found.take(rows)
+    _check_fits(model, found)
     if found.metric_name == "kl" and "full_logits" not in found.targets:
         found = replace(found, targets={**found.targets, "full_logits": full_logits(model, found)})
     check_metric(model, found)
@@ -87,12 +89,32 @@ def _pairs(
     examples = task.split(split)
     if n is not None:
         examples = examples.sample(n, seed)
-    encoded = encode_pairs(examples, model.tokenizer, model.cfg.n_ctx)
+    tokenizer = cast(PreTrainedTokenizerFast, model.tokenizer)
+    encoded = encode_pairs(examples, tokenizer, model.cfg.n_ctx)
     batches = encoded.batches(max(1, len(encoded)))
     inputs = take_rows(batches[0], torch.argsort(batches[0].index))
     name, function = find_metric(metric, LABEL_METRICS)
     targets = {"accept": torch.from_numpy(task.accept(examples)), "label": inputs.labels}
     return Behaviour(f"{task.name}:{split}", inputs, function, name, targets)
+
+
+def _check_fits(model: HookedModel, behaviour: Behaviour) -> None:
+    """Refuse inputs that are longer than the model reads, or hold tokens that it does not know."""
+    for batch in filter(None, (behaviour.inputs, behaviour.corrupt)):
+        length = batch.attention_mask.sum(1)
+        limited = model.cfg.positional_embedding_type != "relative_positional_bias"
+        if limited and (bad := length > model.cfg.n_ctx).any():
+            row = int(bad.nonzero()[0])
+            raise InputError(
+                f"{behaviour.name}: example {row} has {int(length[row])} tokens, the model reads "
+                f"at most {model.cfg.n_ctx}; shorten it"
+            )
+        if (bad := ((batch.tokens < 0) | (batch.tokens >= model.cfg.d_vocab)).any(1)).any():
+            row = int(bad.nonzero()[0])
+            raise InputError(
+                f"{behaviour.name}: example {row} has token {int(batch.tokens[row].max())}, the "
+                f"model knows 0 to {model.cfg.d_vocab - 1}; use its own tokenizer"
+            )
 
 
 @torch.no_grad()
@@ -104,7 +126,7 @@ def full_logits(model: HookedModel, behaviour: Behaviour) -> Tensor:
         if out is None:
             shape = list(logits.shape)
             if logits.dim() == 3:
-                shape[1] = behaviour.inputs.tokens.shape[1]
+                shape[1] = behaviour.inputs.real("dec").shape[1]
             out = logits.new_zeros(len(behaviour), *shape[1:])
         rows = batch.index.cpu()
         if logits.dim() == 3:
@@ -121,30 +143,46 @@ def check_metric(model: HookedModel, behaviour: Behaviour) -> None:
     batch = behaviour.batches(32)[0]
     logits = forward(model, batch)
     values = behaviour.measure(logits, batch)
-    if values.shape != (len(batch),):
-        raise InputError(
-            f"metric {behaviour.metric_name!r} gave shape {list(values.shape)} for "
-            f"{len(batch)} examples; it must give one number an example, [{len(batch)}]"
-        )
     refuse_nan(values.double().cpu().numpy(), batch, behaviour)
-    generator = torch.Generator().manual_seed(0)
-    scale = logits.std() + 1
-    for _ in range(8):
-        noise = torch.randn(logits.shape, generator=generator).to(logits)
-        other = behaviour.measure(logits + 3 * scale * noise, batch)
-        if not torch.equal(other, values):
-            return
+    if any(not torch.equal(behaviour.measure(other, batch), values) for other in _others(
+        logits, behaviour, batch
+    )):
+        return
     raise InputError(
         f"metric {behaviour.metric_name!r} does not depend on the model: it stays the same when "
         "the logits change; let it use its first argument"
     )
 
 
+def _others(logits: Tensor, behaviour: Behaviour, batch: Batch) -> Iterator[Tensor]:
+    """Other logits: noise, and a model that is sure of each of the target ids (or labels).
+
+    The second kind moves metrics that noise hardly ever does, such as the accuracy of a model that
+    is always wrong among thousands of tokens.
+    """
+    generator = torch.Generator().manual_seed(0)
+    scale = 3 * (logits.std(correction=0) + 1)
+    for _ in range(8):
+        yield logits + scale * torch.randn(logits.shape, generator=generator).to(logits)
+    for name, target in behaviour.targets.items():
+        ids = target[batch.index.cpu()].to(logits.device)
+        ids = ids[:, : logits.shape[1]] if logits.dim() == 3 else ids
+        if ids.shape == logits.shape[:-1] and not ids.is_floating_point() and name != "accept":
+            best = ids.long().clamp(0, logits.shape[-1] - 1).unsqueeze(-1)
+            yield logits.scatter(-1, best, float(logits.max() + scale))
+    for label in range(logits.shape[-1] if logits.dim() == 2 else 0):
+        yield logits.index_fill(-1, torch.tensor(label).to(logits.device), float(logits.max() + 9))
+
+
 def refuse_nan(values: np.ndarray, batch: Batch, behaviour: Behaviour) -> None:
-    """Raise InputError naming the first example whose metric is NaN."""
-    if (bad := np.isnan(values)).any():
-        row = int(batch.index[int(np.flatnonzero(bad)[0])])
+    """Raise InputError naming the first example whose metric is NaN or infinite."""
+    if (bad := ~np.isfinite(values)).any():
+        first = int(np.flatnonzero(bad)[0])
         raise InputError(
-            f"{behaviour.name}: metric {behaviour.metric_name!r} is NaN on example {row}; leave "
-            "that example out or mend the metric"
+            f"{behaviour.name}: metric {behaviour.metric_name!r} is {_number(values[first])} on "
+            f"example {int(batch.index[first])}; leave that example out or mend the metric"
         )
+
+
+def _number(value: float) -> str:
+    return "NaN" if np.isnan(value) else "infinite"

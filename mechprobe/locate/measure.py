@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ def measure(
     """The metric of every gate vector on every example; None runs the untouched model (k = 1).
 
     Raises:
-        InputError: a metric that is NaN, naming the example.
+        InputError: a metric that is NaN or infinite, naming the example.
     """
     if isinstance(gates, np.ndarray):
         gates = torch.as_tensor(gates, dtype=torch.float32)
@@ -43,10 +44,11 @@ def measure(
         model, behaviour.batches(batch_size), gates, grid, baseline, behaviour.measure,
         on_batch=on_batch,
     )
-    if np.isnan(out).any():
-        k, row = np.argwhere(np.isnan(out))[0]
+    if (bad := ~np.isfinite(out)).any():
+        k, row = np.argwhere(bad)[0]
+        what = "NaN" if np.isnan(out[k, row]) else "infinite"
         raise InputError(
-            f"{behaviour.name}: metric {behaviour.metric_name!r} is NaN on example {row} "
+            f"{behaviour.name}: metric {behaviour.metric_name!r} is {what} on example {row} "
             f"(gate vector {k}); leave that example out or mend the metric"
         )
     return out
@@ -88,11 +90,10 @@ def chosen_sites(grid: SiteGrid, sites: str | Sequence[Site | str]) -> list[Site
     match sites:
         case "all":
             return list(grid.sites)
-        case "heads" | "mlps":
-            kind = sites.removesuffix("s").replace("mlps", "mlp")
-            found = [site for site in grid.sites if site.kind == kind]
+        case "heads" | "mlps" as kinds:
+            found = [site for site in grid.sites if f"{site.kind}s" == kinds]
             if not found:
-                raise InputError(f"this model has no {sites}; name other sites")
+                raise InputError(f"this model has no {kinds}; name other sites")
             return found
         case str():
             raise InputError(f"sites={sites!r}; give 'heads', 'mlps', 'all' or a list of sites")
@@ -112,6 +113,9 @@ def chosen_sites(grid: SiteGrid, sites: str | Sequence[Site | str]) -> list[Site
 
 
 def grid_for(model: HookedModel, sites: str | Sequence[Site | str]) -> tuple[SiteGrid, list[Site]]:
-    """The model's grid and the chosen sites in it."""
+    """The model's grid and the chosen sites in it; neurons are gated when some are named."""
     grid = site_grid(model)
+    if not isinstance(sites, str) and grid.n_neurons:
+        named = any(Site.parse(site).kind == "neuron" for site in sites)
+        grid = replace(grid, neurons=named)
     return grid, chosen_sites(grid, sites)

@@ -18,12 +18,14 @@ from safetensors.numpy import save
 from scipy.stats import spearmanr
 
 from mechprobe.errors import InputError
-from mechprobe.figures import head_map
+from mechprobe.figures import head_map, site_effects
 from mechprobe.runs import atomic_write
 from mechprobe.sites import Site, SiteGrid
 from mechprobe.stats import bootstrap_mean, holm, sign_flip_p
 
 FORMAT = "mechprobe scores 1"
+ALPHA = 0.05
+_FLIPS = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,10 +87,11 @@ class Scores:
 
         Columns: site, effect (held-out mean), low, high (95 % bootstrap interval over examples),
         selection (mean on the selection rows), p (two-sided sign-flip test on held-out rows that
-        the mean is zero), p_corrected (Holm over all sites).
+        the mean is zero), p_corrected (Holm over all sites). With many sites more signs are
+        drawn, so that the correction alone never hides a site.
         """
         held = self.effects[:, self.report]
-        p = sign_flip_p(held, seed=seed)
+        p = sign_flip_p(held, seed=seed, n=max(_FLIPS, 100 * len(self.sites)))
         ends = [bootstrap_mean(row, seed=seed) for row in held]
         table = pd.DataFrame({
             "site": self.sites,
@@ -107,25 +110,42 @@ class Scores:
         Raises:
             InputError: no head was scored.
         """
-        if self.grid is None or not self.grid.heads:
+        values = self._on_grid("head")
+        if values is None or self.grid is None:
             raise InputError(f"{self.method} scored no heads; use .table()")
+        return self.grid.head_array(values)
+
+    def _on_grid(self, kind: str) -> Float[np.ndarray, "site"] | None:
+        """Held-out effects of one kind of site in the order of the grid; None where none is."""
+        if self.grid is None:
+            return None
         values = np.full(len(self.grid), np.nan)
         for name, value in zip(self.sites, self.estimate, strict=True):
             site = Site.parse(name)
-            if site.kind == "head":
+            if site.kind == kind:
                 values[self.grid.index(site)] = value
-        return self.grid.head_array(values)
+        return None if np.isnan(values).all() else values
+
+    def significant(self, seed: int = 0) -> list[str]:
+        """Sites whose held-out effect is not zero (p_corrected < .05), in the ranking's order."""
+        table = self.table(seed)
+        return list(table["site"][table["p_corrected"] < ALPHA])
 
     def plot(self) -> Figure:
-        """Map of the heads' held-out effects, the significant ones (p_corrected < .05) marked."""
-        table = self.table()
-        marked = [
-            Site.parse(site) for site, p in zip(table["site"], table["p_corrected"], strict=True)
-            if p < 0.05 and Site.parse(site).kind == "head"
-        ]
+        """The held-out effects: a map of heads (and MLPs), or of other places the first fifteen.
+
+        Sites with p_corrected < .05 are framed, or filled.
+        """
+        unit = f"effect on {self.metric}"
+        heads, mlps = self._on_grid("head"), self._on_grid("mlp")
+        if heads is None or self.grid is None or self.grid.stacks != ("",):
+            table = self.table().rename(columns={"low": "effect_low", "high": "effect_high"})
+            return site_effects({self.method: table}, unit=unit, title=self.method)
+        kinds = ("head", "mlp")
+        marked = [s for s in map(Site.parse, self.significant()) if s.kind in kinds]
         return head_map(
-            self.head_values(), title=self.method, unit=f"effect on {self.metric}", diverging=True,
-            marked=marked, number=".2g",
+            self.head_values(), title=self.method, unit=unit, diverging=True, marked=marked,
+            number=".2g", mlps=None if mlps is None else self.grid.mlp_array(mlps),
         )
 
     def save(self, folder: str | Path) -> Path:
@@ -166,7 +186,7 @@ class Scores:
             method=described["method"], sites=tuple(described["sites"]), **arrays,
             metric=described["metric"], baseline=described["baseline"],
             forwards=described["forwards"], settings=described["settings"],
-            grid=None if grid is None else SiteGrid(**grid),
+            grid=None if grid is None else SiteGrid(**grid | {"stacks": tuple(grid["stacks"])}),
         )
 
 
@@ -189,7 +209,7 @@ def spearman(first: Scores, second: Scores) -> float:
     values = [
         [scores.estimate[scores.sites.index(site)] for site in shared] for scores in (first, second)
     ]
-    return float(spearmanr(values[0], values[1]).statistic)
+    return float(np.asarray(spearmanr(values[0], values[1]))[0])
 
 
 def agreement(scores: Sequence[Scores]) -> pd.DataFrame:

@@ -146,7 +146,7 @@ def find_metric(
             )
         return metric, known[metric]
     name = getattr(metric, "__name__", "metric")
-    if len(inspect.signature(metric).parameters) > 1:
+    if _takes_targets(metric):
         return name, metric
     alone: Callable[[Tensor], Tensor] = metric
 
@@ -155,6 +155,19 @@ def find_metric(
         return alone(logits)
 
     return name, with_targets
+
+
+def _takes_targets(metric: Callable[..., Tensor]) -> bool:
+    """Whether a function's second argument is there to be given, or called ``targets``."""
+    try:
+        parameters = list(inspect.signature(metric).parameters.values())[1:2]
+    except (TypeError, ValueError):  # some built-in functions tell nothing about themselves
+        return False
+    return any(
+        p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        and (p.default is p.empty or p.name == "targets")
+        for p in parameters
+    )
 
 
 def last_position(

@@ -57,28 +57,58 @@ class Behaviour:
                     f"{self.name}: target {name!r} has {len(value)} rows for {n} examples; "
                     "give one row an example"
                 )
+        self._check_padding(self.inputs)
         if self.corrupt is not None:
             self._check_corrupt(self.corrupt)
 
-    def _check_corrupt(self, corrupt: Batch) -> None:
-        own, other = self.inputs.attention_mask, corrupt.attention_mask
-        if own.shape != other.shape or not torch.equal(own, other):
-            row = 0
-            if own.shape == other.shape:
-                row = int((own != other).any(1).nonzero()[0])
+    def _check_padding(self, batch: Batch) -> None:
+        mask = batch.attention_mask
+        if (bad := (mask[:, 1:] > mask[:, :-1]).any(1) | (mask[:, 0] == 0)).any():
             raise InputError(
-                f"{self.name}: example {row} has {int(own[row].sum())} tokens, its counterfactual "
-                f"{int(other[row].sum()) if row < len(other) else 0}; give pairs of equal length"
+                f"{self.name}: example {int(bad.nonzero()[0])} is empty or has padding before real "
+                "tokens; pad on the right"
             )
+
+    def _check_corrupt(self, corrupt: Batch) -> None:
+        if len(corrupt) != len(self):
+            raise InputError(
+                f"{self.name}: {len(self)} examples, {len(corrupt)} counterfactuals; give one each"
+            )
+        self._check_padding(corrupt)
+        for stack in ("enc", "dec"):
+            real, others = self.inputs.real(stack), corrupt.real(stack)
+            own, other = real.sum(1), others.sum(1)
+            if (bad := own != other).any():
+                row = int(bad.nonzero()[0])
+                raise InputError(
+                    f"{self.name}: example {row} has {int(own[row])} tokens, its counterfactual "
+                    f"{int(other[row])} ({int(bad.sum())} such); give pairs of equal length"
+                )
+            if real.shape != others.shape:
+                raise InputError(
+                    f"{self.name}: inputs padded to {real.shape[1]} tokens, counterfactuals to "
+                    f"{others.shape[1]}; pad both to one width"
+                )
 
     def __len__(self) -> int:
         return len(self.inputs)
 
     def measure(self, logits: Float[Tensor, "batch ..."], batch: Batch) -> Float[Tensor, " batch"]:
-        """The metric of a batch of these inputs (or of their counterfactuals)."""
+        """The metric of a batch of these inputs (or of their counterfactuals).
+
+        Raises:
+            InputError: a metric that does not give one number an example.
+        """
         rows = batch.index.to("cpu")
         device = logits.device
-        return self.metric(logits, {k: v[rows].to(device) for k, v in self.targets.items()})
+        out = self.metric(logits, {k: v[rows].to(device) for k, v in self.targets.items()})
+        if not isinstance(out, Tensor) or out.shape != (len(logits),):
+            got = f"shape {list(out.shape)}" if isinstance(out, Tensor) else f"{out!r}"
+            raise InputError(
+                f"metric {self.metric_name!r} gave {got} for {len(logits)} examples; it must give "
+                f"one number an example, [{len(logits)}]"
+            )
+        return out if out.is_floating_point() else out.to(logits.dtype)
 
     def batches(self, batch_size: int = 64) -> list[Batch]:
         """All inputs, short ones first, each batch padded to its own longest row."""
@@ -116,8 +146,18 @@ class Behaviour:
             corrupt=None if corrupt is None else _renumbered(take_rows(corrupt, chosen)),
         )
 
+    def swapped(self) -> Behaviour:
+        """The counterfactuals as inputs and the inputs as counterfactuals; the same targets."""
+        corrupt = _renumbered(self._counterfactuals())
+        return replace(self, inputs=corrupt, corrupt=self.inputs)
+
     def halves(self, seed: int = 0) -> tuple[Int[np.ndarray, " a"], Int[np.ndarray, " b"]]:
-        """Rows to select on and rows to report on, two disjoint random halves, each sorted."""
+        """Rows to select on and rows to report on, two disjoint random halves, each sorted.
+
+        A single example is both (and gives no test a p below 1).
+        """
+        if len(self) == 1:
+            return np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
         order = np.random.default_rng([seed, 7]).permutation(len(self))
         middle = (len(self) + 1) // 2
         return np.sort(order[:middle]), np.sort(order[middle:])
@@ -139,7 +179,7 @@ def trimmed(batch: Batch, width: int) -> Batch:
 
 
 def _renumbered(batch: Batch) -> Batch:
-    return replace(batch, index=torch.arange(len(batch)))
+    return replace(batch, index=torch.arange(len(batch), device=batch.index.device))
 
 
 def _batches(source: Batch, like: Batch, batch_size: int) -> list[Batch]:

@@ -18,7 +18,8 @@ from mechprobe.tasks.answers import UNSCORED, find_metric, last_position
 from mechprobe.tasks.batches import Batch
 from mechprobe.tasks.behaviour import Behaviour
 
-Inputs: TypeAlias = Sequence[str] | Int[np.ndarray, "n pos"]
+Inputs: TypeAlias = Sequence[str] | Int[np.ndarray, "n pos"] | Int[Tensor, "n pos"]
+Answers: TypeAlias = Sequence[str] | Int[np.ndarray, "n *pos"] | Int[Tensor, "n *pos"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class PromptTask:
         corrupt: the counterfactual of each, of the same length in tokens; needed for patching and
             the paired baseline.
         answers: what should follow each prompt: one single-token text an example, or ids [n]
-            (scored at the last token), or ids [n, pos] (scored wherever they are not -100).
+            (scored at the last token), or ids [n, pos] (scored wherever they are not -100). The
+            metric "kl" does without and then compares the last token's distributions.
         wrong: the answers to compare with, as ``answers``; for the logit difference.
         metric: a name of ``mechprobe.tasks.answers.METRICS``, or a function of logits (and targets)
             that gives one number an example.
@@ -41,8 +43,8 @@ class PromptTask:
 
     clean: Inputs
     corrupt: Inputs | None = None
-    answers: Sequence[str] | Int[np.ndarray, "n *pos"] | None = None
-    wrong: Sequence[str] | Int[np.ndarray, "n *pos"] | None = None
+    answers: Answers | None = None
+    wrong: Answers | None = None
     metric: str | Callable[..., Tensor] = "logit_difference"
     name: str = "prompts"
     prepend_bos: bool | None = None
@@ -64,6 +66,8 @@ class PromptTask:
             for name, given in (("answer", self.answers), ("wrong", self.wrong))
             if given is not None
         }
+        if self.metric == "kl" and "answer" not in targets:
+            targets["answer"] = last_position(inputs.labels, inputs.attention_mask)
         if "answer" not in targets and isinstance(self.metric, str):
             raise InputError(f"{self.name}: metric {metric_name!r} needs answers; give them")
         if corrupt is not None and corrupt.tokens.shape == inputs.tokens.shape:
@@ -80,7 +84,9 @@ class PromptTask:
     def _batch(
         self, given: Inputs, tokenizer: PreTrainedTokenizerBase | None, which: str
     ) -> Batch:
-        if isinstance(given, np.ndarray):
+        if isinstance(given, str):
+            raise InputError(f"{self.name}: {which} is one text; give a list of texts")
+        if isinstance(given, np.ndarray | Tensor):
             rows = [row.tolist() for row in given]
             pad = 0
         else:
@@ -97,17 +103,19 @@ class PromptTask:
         )
 
     def _targets(
-        self, given: Sequence[str] | np.ndarray, inputs: Batch,
+        self, given: Sequence[str] | np.ndarray | Tensor, inputs: Batch,
         tokenizer: PreTrainedTokenizerBase | None, what: str,
     ) -> Int[Tensor, "n pos"]:
         ids = given
-        if not isinstance(ids, np.ndarray):
+        if isinstance(ids, str):
+            raise InputError(f"{self.name}: {what!r} is one text; give one a prompt, in a list")
+        if not isinstance(ids, np.ndarray | Tensor):
             ids = np.array([_single(text, self._needed(tokenizer), self.name) for text in ids])
         if len(ids) != len(inputs):
             raise InputError(
                 f"{self.name}: {len(ids)} of {what!r} for {len(inputs)} prompts; give one each"
             )
-        target = torch.as_tensor(ids, dtype=torch.long)
+        target = torch.as_tensor(ids, dtype=torch.long, device="cpu")
         if target.dim() == 1:
             return last_position(target, inputs.attention_mask)
         if target.shape != inputs.tokens.shape:
@@ -117,6 +125,12 @@ class PromptTask:
             )
         if (bad := ((target != UNSCORED).sum(1) == 0)).any():
             raise InputError(f"{self.name}: example {int(bad.nonzero()[0])} is scored nowhere")
+        padded = (target != UNSCORED) & (inputs.attention_mask == 0)
+        if (bad := padded.any(1)).any():
+            raise InputError(
+                f"{self.name}: example {int(bad.nonzero()[0])} is scored past its last token; put "
+                f"{UNSCORED} there"
+            )
         return target
 
     def _needed(self, tokenizer: PreTrainedTokenizerBase | None) -> PreTrainedTokenizerBase:
