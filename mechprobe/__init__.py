@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mechprobe.errors import InputError
+    from mechprobe.locate.attribute import attribute
     from mechprobe.locate.search import find_subnetworks
     from mechprobe.locate.subnetworks import Subnetwork, SubnetworkSet
     from mechprobe.models import (
@@ -49,6 +50,7 @@ _HOME = {
     "Subnetwork": "locate.subnetworks",
     "SubnetworkSet": "locate.subnetworks",
     "find_subnetworks": "locate.search",
+    "attribute": "locate.attribute",
 }
 
 __all__ = [
@@ -61,6 +63,7 @@ __all__ = [
     "SubnetworkSet",
     "Task",
     "__version__",
+    "attribute",
     "build_classifier",
     "find_subnetworks",
     "from_hf",

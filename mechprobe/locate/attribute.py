@@ -1,0 +1,206 @@
+"""Attribution: how much each site matters, from gradients of the metric with respect to the gates.
+
+First order estimates what closing one site would do from the gradient at the full model: all sites
+for two passes. Integrated follows the gradient from all sites closed to all open, so that the
+effects add up to what closing all of them does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from mechprobe.errors import InputError
+from mechprobe.gates.baselines import Baseline
+from mechprobe.locate.behaviours import AnyTask, behaviour_of
+from mechprobe.locate.measure import BATCH, baseline_for, grid_for, measure
+from mechprobe.locate.scores import Scores
+from mechprobe.models.edits import HookedModel, forward, run_with_edits
+from mechprobe.runs import progress
+from mechprobe.sites import Site, SiteGrid
+from mechprobe.tasks.answers import WITHOUT_GRADIENT
+from mechprobe.tasks.batches import Batch
+from mechprobe.tasks.behaviour import Behaviour
+
+
+def attribute(
+    model: HookedModel,
+    task: AnyTask,
+    sites: str | Sequence[Site | str] = "heads",
+    baseline: str | Baseline = "paired",
+    *,
+    method: Literal["first_order", "integrated"] = "first_order",
+    steps: int = 10,
+    metric: str | Callable[..., Tensor] | None = None,
+    n: int | None = 512,
+    split: str = "dev",
+    seed: int = 0,
+    reference: Sequence[Batch] | None = None,
+) -> Scores:
+    """Estimated effect of every site, from gradients with respect to gates.
+
+    "first_order": d metric / d gate at the full model, the linear estimate of metric(full) -
+    metric(site closed) (attribution patching: Nanda 2023; Syed et al. 2023). "integrated": that
+    gradient's mean while the chosen sites open together from closed to full (integrated gradients,
+    Sundararajan et al. 2017, along activations as in Hanna et al. 2024); each example's effects
+    add up to metric(full) - metric(all chosen sites closed), up to the error of the quadrature,
+    whose mean over examples is in ``settings["completeness_gap"]``.
+
+    ``forwards`` counts a backward pass as one (weights get no gradient), and the passes that the
+    baseline and the two ends of the path take.
+
+    Args:
+        sites: "heads", "mlps", "all" or a list; the others stay open.
+        baseline: what stands in a closed site's place (``mechprobe.gates.baselines``).
+        steps: points of the Gauss-Legendre quadrature of "integrated".
+        metric: instead of the task's own; must have a gradient.
+        n: examples at most.
+        split: of a sentence-pair task.
+        reference: batches that a mean baseline is fitted on; the task's own inputs when None.
+
+    Raises:
+        InputError: a metric without gradient (accuracy, exact match), or with none at the full
+            model (KL under "first_order"); an unknown method; fewer than one step; as
+            ``behaviour_of`` and ``baseline_for``.
+    """
+    points, weights = path_points(method, steps)
+    behaviour = behaviour_of(model, task, metric=metric, split=split, n=n, seed=seed)
+    _refuse_flat(model, behaviour, method)
+    grid, chosen = grid_for(model, sites)
+    stands = baseline_for(baseline, model, behaviour, grid, reference=reference, seed=seed)
+    moved = torch.from_numpy(grid.mask(kept=chosen)).to(next(model.parameters()).device)
+    effects = np.zeros((len(chosen), len(behaviour)))
+    columns = [grid.index(site) for site in chosen]
+    batches = behaviour.batches(BATCH)
+    with progress(len(batches) * len(points), f"attribute, {method}") as bar:
+        for batch in batches:
+            values = stands.values(model, batch, grid)
+            rows = batch.index.cpu().numpy()
+            for point, weight in zip(points, weights, strict=True):
+                gates = torch.where(moved, point, 1.0).expand(len(batch), -1)
+                slope = gate_gradients(model, behaviour, batch, gates, grid, values)
+                effects[:, rows] += weight * slope.double().cpu().numpy()[:, columns].T
+                bar.update()
+    settings = {"n": len(behaviour), "split": split, "seed": seed}
+    passes = 2 * len(points) + (stands.kind != "zero")
+    if method == "integrated":
+        total = _open_minus_closed(model, behaviour, grid, chosen, stands)
+        gap = float(np.abs(effects.sum(0) - total).mean())
+        settings |= {"steps": steps, "completeness_gap": gap}
+        passes += 2
+    select, report = behaviour.halves(seed)
+    return Scores(
+        method=f"attribute, {method.replace('_', ' ')}", sites=tuple(map(str, chosen)),
+        effects=effects, select=select, report=report, metric=behaviour.metric_name,
+        baseline=stands.kind, forwards=passes, settings=settings, grid=grid,
+    )
+
+
+def gate_gradients(
+    model: HookedModel,
+    behaviour: Behaviour,
+    batch: Batch,
+    gates: Float[Tensor, "batch site"],
+    grid: SiteGrid,
+    values: Mapping[Site, Tensor],
+) -> Float[Tensor, "batch site"]:
+    """Each example's d metric / d gates at its own gate vector, in one forward and one backward.
+
+    Args:
+        gates: one row an example, columns in the order of ``grid.sites``.
+        values: what stands in closed gates' places (``Baseline.values`` of this batch).
+
+    Raises:
+        InputError: a gradient that is NaN or infinite, naming the example.
+    """
+    dtype = torch.promote_types(next(model.parameters()).dtype, torch.float32)
+    own_gates = gates.detach().to(dtype).clone().requires_grad_()
+    with torch.enable_grad():
+        edits = {
+            site: _gate(_like(own_gates[:, columns], site), values[site])
+            for site, columns in grid.layer_columns.items()
+        }
+        outcome = behaviour.measure(run_with_edits(model, batch, edits), batch)
+        (slope,) = torch.autograd.grad(outcome.sum(), own_gates)
+    if not (finite := slope.isfinite().all(1)).all():
+        row = int(batch.index.to(finite.device)[~finite][0])
+        raise InputError(
+            f"{behaviour.name}: the gradient of metric {behaviour.metric_name!r} is not finite on "
+            f"example {row}; leave that example out or mend the metric"
+        )
+    return slope
+
+
+def _like(gates: Float[Tensor, "batch unit"], site: Site) -> Tensor:
+    """Gates of a layer in the shape of its activation, to be broadcast over positions."""
+    if site.kind == "head":
+        return rearrange(gates, "batch unit -> batch 1 unit 1")
+    return rearrange(gates, "batch unit -> batch 1 unit")
+
+
+def _gate(g: Tensor, base: Tensor) -> Callable[[Tensor], Tensor]:
+    def edit(own: Tensor) -> Tensor:
+        return (base + g * (own - base)).to(own.dtype)
+
+    return edit
+
+
+def path_points(method: str, steps: int) -> tuple[list[float], list[float]]:
+    """Gate values in 0 to 1 at which gradients are taken, and their weights (sum 1).
+
+    "first_order": at 1 only. "integrated": Gauss-Legendre points, exact for polynomials in the
+    gate of degree 2 steps - 1; one step is the midpoint.
+
+    Raises:
+        InputError: another method, or fewer than one step.
+    """
+    if method == "first_order":
+        return [1.0], [1.0]
+    if method != "integrated":
+        raise InputError(f"method={method!r}; give 'first_order' or 'integrated'")
+    if steps < 1:
+        raise InputError(f"steps={steps}; an integral needs at least one point")
+    points, weights = np.polynomial.legendre.leggauss(steps)
+    return ((points + 1) / 2).tolist(), (weights / 2).tolist()
+
+
+def _open_minus_closed(
+    model: HookedModel, behaviour: Behaviour, grid: SiteGrid, chosen: Sequence[Site],
+    baseline: Baseline,
+) -> Float[np.ndarray, " example"]:
+    ends = np.stack([grid.mask(), grid.mask(closed=chosen)])
+    full, closed = measure(model, behaviour, ends, grid, baseline)
+    return full - closed
+
+
+def _refuse_flat(model: HookedModel, behaviour: Behaviour, method: str) -> None:
+    """Refuse metrics whose gradient would be zero or missing everywhere."""
+    name = behaviour.metric_name
+    why = "takes an argmax, so it has no gradient" if name in WITHOUT_GRADIENT else ""
+    if name == "kl" and method == "first_order":
+        why = "is at its best at the full model, where its gradient is 0"
+    if not why:
+        batch = behaviour.batches(32)[0]
+        with torch.no_grad():
+            logits = forward(model, batch)
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(logits.shape, generator=generator).to(logits)
+        logits = (logits + logits.std() * noise).requires_grad_()
+        with torch.enable_grad():
+            outcome = behaviour.measure(logits, batch)
+        if not outcome.requires_grad:
+            why = "gives numbers without a gradient"
+        elif not torch.autograd.grad(outcome.sum(), logits)[0].any():
+            why = "has gradient 0 (it is a step function of the logits)"
+    if why:
+        raise InputError(
+            f"metric {name!r} {why}; attribute with 'logit_difference' or 'log_probability'"
+            + (" or method='integrated'" if name == "kl" else "")
+            + ", or use ablation"
+        )
