@@ -2,6 +2,7 @@
 
 from mechprobe.models.build import build_decoder, build_encoder
 from mechprobe.models.classifier import HookedClassifier, build_classifier
+from mechprobe.models.decoder_classifier import HookedDecoderClassifier, build_decoder_classifier
 from mechprobe.models.edits import (
     HookDidNotFire,
     HookedModel,
@@ -19,10 +20,12 @@ from mechprobe.models.save import save_model
 __all__ = [
     "HookDidNotFire",
     "HookedClassifier",
+    "HookedDecoderClassifier",
     "HookedModel",
     "attention_patterns",
     "build_classifier",
     "build_decoder",
+    "build_decoder_classifier",
     "build_encoder",
     "forward",
     "from_hf",

@@ -82,7 +82,7 @@ def initialise(module: nn.Module, std: float, seed: int) -> None:
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             leaf = name.rsplit(".", 1)[-1]
-            if leaf.startswith("W") or leaf == "weight":
+            if leaf.lstrip("_").startswith("W") or leaf == "weight":
                 draw = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
                 parameter.copy_(draw * std)
             else:

@@ -22,10 +22,13 @@ from transformer_lens.hook_points import HookPoint
 
 from mechprobe.errors import InputError
 from mechprobe.models.classifier import HookedClassifier
+from mechprobe.models.decoder_classifier import HookedDecoderClassifier
 from mechprobe.sites import Site, SiteGrid
 from mechprobe.tasks.batches import Batch
 
-HookedModel: TypeAlias = HookedTransformer | HookedEncoder | HookedClassifier
+HookedModel: TypeAlias = (
+    HookedTransformer | HookedEncoder | HookedClassifier | HookedDecoderClassifier
+)
 Edit: TypeAlias = Callable[[Tensor], Tensor]
 
 

@@ -7,30 +7,59 @@ handed a module, so the conversion of modules is done here.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 from transformer_lens import HookedEncoder, HookedTransformer, HookedTransformerConfig
-from transformer_lens.pretrained.weight_conversions.gpt2 import convert_gpt2_weights
 from transformers import (
     BertForMaskedLM,
     BertForPreTraining,
     BertForSequenceClassification,
     BertModel,
-    BertPreTrainedModel,
-    GPT2Config,
+    GPT2ForSequenceClassification,
     GPT2LMHeadModel,
+    GPTNeoXForCausalLM,
+    GPTNeoXForSequenceClassification,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    MistralForCausalLM,
+    MistralForSequenceClassification,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
+    RobertaForMaskedLM,
+    RobertaForSequenceClassification,
+    RobertaModel,
 )
 
 from mechprobe.errors import InputError
-from mechprobe.models import bert
-from mechprobe.models.build import empty_decoder, empty_encoder, make_config
+from mechprobe.models import bert, gpt2, llama, neox, roberta
+from mechprobe.models.build import empty_decoder, empty_encoder
 from mechprobe.models.classifier import HookedClassifier, classifier_from_encoder
+from mechprobe.models.decoder_classifier import HookedDecoderClassifier, classifier_from_decoder
 
 BERT_CLASSES = (BertForSequenceClassification, BertForMaskedLM, BertForPreTraining, BertModel)
-SUPPORTED = (*BERT_CLASSES, GPT2LMHeadModel)
+ROBERTA_CLASSES = (RobertaForSequenceClassification, RobertaForMaskedLM, RobertaModel)
+# the file that knows a decoder's config and weights
+DECODERS = {
+    GPT2LMHeadModel: gpt2,
+    LlamaForCausalLM: llama,
+    MistralForCausalLM: llama,
+    GPTNeoXForCausalLM: neox,
+}
+DECODER_CLASSIFIERS = {
+    GPT2ForSequenceClassification: gpt2,
+    LlamaForSequenceClassification: llama,
+    MistralForSequenceClassification: llama,
+    GPTNeoXForSequenceClassification: neox,
+}
+SUPPORTED = (*BERT_CLASSES, *ROBERTA_CLASSES, *DECODERS, *DECODER_CLASSIFIERS)
+FromHF: TypeAlias = (
+    HookedTransformer
+    | HookedEncoder
+    | HookedClassifier
+    | HookedDecoderClassifier
+)
 
 
 def from_hf(
@@ -39,16 +68,19 @@ def from_hf(
     *,
     labels: Sequence[str] | None = None,
     seed: int = 0,
-) -> HookedTransformer | HookedEncoder | HookedClassifier:
+) -> FromHF:
     """A hooked copy of a Hugging Face model; weights are copied, the module is left alone.
 
     Args:
         module: BertForSequenceClassification (-> HookedClassifier), BertModel / BertForMaskedLM /
-            BertForPreTraining (-> HookedEncoder, or HookedClassifier when ``labels`` are given), or
-            GPT2LMHeadModel (-> HookedTransformer).
+            BertForPreTraining (-> HookedEncoder, or HookedClassifier when ``labels`` are given),
+            and the same of RoBERTa; GPT2LMHeadModel, LlamaForCausalLM, MistralForCausalLM or
+            GPTNeoXForCausalLM (-> HookedTransformer, or HookedDecoderClassifier when ``labels`` are
+            given), or their ...ForSequenceClassification (-> HookedDecoderClassifier).
         tokenizer: kept on the model.
-        labels: names of a classifier's outputs; a BERT without a classification head gets a fresh
-            one (and a fresh pooler if it has none), its weights N(0, 0.02) from ``seed``.
+        labels: names of a classifier's outputs; a model without a classification head gets a fresh
+            one (an encoder also a fresh pooler if it has none), its weights N(0, 0.02) from
+            ``seed``.
 
     Raises:
         InputError: another class of model, a config with no counterpart, or a wrong label count.
@@ -62,7 +94,7 @@ def convert(
     labels: Sequence[str] | None,
     seed: int,
     missing: Collection[str],
-) -> HookedTransformer | HookedEncoder | HookedClassifier:
+) -> FromHF:
     """``from_hf`` when some of the module's weights, those named ``missing``, mean nothing."""
     if not isinstance(module, SUPPORTED):
         raise InputError(
@@ -70,14 +102,22 @@ def convert(
             f"{', '.join(kind.__name__ for kind in SUPPORTED)}"
         )
     state = {name: w.detach() for name, w in module.state_dict().items() if name not in missing}
-    if isinstance(module, GPT2LMHeadModel):
-        if labels is not None:
-            raise InputError("labels are for encoders with a classifier; GPT-2 is a decoder")
-        return _gpt2(module, state, tokenizer)
-    state = {name.removeprefix("bert."): value for name, value in state.items()}
-    if isinstance(module, BertForSequenceClassification) and "classifier.weight" in state:
-        return _classifier(module, state, tokenizer, labels)
-    encoder = _encoder(module, state, tokenizer)
+    config: Any = module.config
+    if isinstance(module, (*DECODERS, *DECODER_CLASSIFIERS)):
+        return _decoder(cast(PreTrainedModel, module), state, tokenizer, labels, seed)
+    if isinstance(module, ROBERTA_CLASSES):
+        cfg = roberta.config_from_hf(config, tokenizer)
+        state = roberta.as_bert(state, config)
+    else:
+        cfg = bert.config_from_hf(config)
+        state = {name.removeprefix("bert."): value for name, value in state.items()}
+    cfg = _typed(cfg, state)
+    classifies = isinstance(
+        module, BertForSequenceClassification | RobertaForSequenceClassification
+    )
+    if classifies and "classifier.weight" in state:
+        return _classifier(module, cfg, state, tokenizer, labels)
+    encoder = _encoder(cfg, state, tokenizer)
     return encoder if labels is None else classifier_from_encoder(encoder, labels, seed)
 
 
@@ -98,12 +138,8 @@ def to_hf(classifier: HookedClassifier) -> BertForSequenceClassification:
     return module.eval()
 
 
-def _classifier(
-    module: BertForSequenceClassification,
-    state: dict[str, Tensor],
-    tokenizer: PreTrainedTokenizerBase | None,
-    labels: Sequence[str] | None,
-) -> HookedClassifier:
+def _labels(module: PreTrainedModel, labels: Sequence[str] | None) -> tuple[str, ...]:
+    """The names given, or the module's own, of a trained classification head's outputs."""
     names: Any = module.config.id2label
     own = tuple(str(names[i]) for i in range(len(names)))
     given = own if labels is None else tuple(labels)
@@ -112,17 +148,27 @@ def _classifier(
             f"{len(given)} labels {given!r} for a model with {len(own)} outputs {own!r}; give "
             "as many names as it has outputs, in their order"
         )
-    model = HookedClassifier(_typed(bert.config_from_hf(module.config), state), given, tokenizer)
+    return given
+
+
+def _classifier(
+    module: BertForSequenceClassification | RobertaForSequenceClassification,
+    cfg: HookedTransformerConfig,
+    state: dict[str, Tensor],
+    tokenizer: PreTrainedTokenizerBase | None,
+    labels: Sequence[str] | None,
+) -> HookedClassifier:
+    model = HookedClassifier(cfg, _labels(module, labels), tokenizer)
     _fill(model, (*bert.body(model.cfg.n_layers), *bert.POOLER, *bert.CLASSIFIER), state)
     return model
 
 
 def _encoder(
-    module: BertModel | BertPreTrainedModel,
+    cfg: HookedTransformerConfig,
     state: dict[str, Tensor],
     tokenizer: PreTrainedTokenizerBase | None,
 ) -> HookedEncoder:
-    model = empty_encoder(_typed(bert.config_from_hf(module.config), state), tokenizer)
+    model = empty_encoder(cfg, tokenizer)
     present = [head for head, entries in HEADS.items() if entries[0].theirs in state]
     drop_heads(model, set(HEADS) - set(present))
     heads = [entry for head in present for entry in HEADS[head]]
@@ -151,33 +197,30 @@ def present_heads(model: HookedEncoder) -> list[str]:
     return [head for head, owner in owners.items() if not isinstance(owner, nn.Identity)]
 
 
-def _gpt2(
-    module: GPT2LMHeadModel, state: dict[str, Tensor], tokenizer: PreTrainedTokenizerBase | None
-) -> HookedTransformer:
-    config: GPT2Config = module.config
-    if config.add_cross_attention or not config.scale_attn_weights:
-        raise InputError("a GPT-2 with cross-attention or unscaled attention is not supported")
-    cfg = make_config(
-        n_layers=config.n_layer,
-        n_heads=config.n_head,
-        d_model=config.n_embd,
-        d_mlp=config.n_inner or 4 * config.n_embd,
-        d_vocab=config.vocab_size,
-        n_ctx=config.n_positions,  # configs saved by transformers 5 have no n_ctx
-        eps=config.layer_norm_epsilon,
-        act_fn=bert.activation(config.activation_function),
-        scale_attn_by_inverse_layer_idx=config.scale_attn_by_inverse_layer_idx,
-        normalization_type="LN",
-        original_architecture="GPT2LMHeadModel",
-    )
-    absent = sorted(set(module.state_dict()) - set(state))
-    if absent:
+def _decoder(
+    module: PreTrainedModel,
+    state: dict[str, Tensor],
+    tokenizer: PreTrainedTokenizerBase | None,
+    labels: Sequence[str] | None,
+    seed: int,
+) -> HookedTransformer | HookedDecoderClassifier:
+    rooms = DECODERS | DECODER_CLASSIFIERS
+    room: Any = next(room for kind, room in rooms.items() if isinstance(module, kind))
+    cfg = _typed(room.config_from_hf(module.config), state)
+    if absent := sorted(set(module.state_dict()) - set(state)):
         raise _lacking(absent)
-    model = empty_decoder(_typed(cfg, state), tokenizer)
-    weights = {name: value.detach() for name, value in convert_gpt2_weights(module, cfg).items()}
-    weights["unembed.b_U"] = torch.zeros(cfg.d_vocab, dtype=cfg.dtype)
-    load_weights(model, weights)
-    return model
+    body = room.weights(state, cfg)
+    if isinstance(module, tuple(DECODER_CLASSIFIERS)):
+        classifier = HookedDecoderClassifier(cfg, _labels(module, labels), tokenizer)
+        none = torch.zeros(len(classifier.labels), dtype=cfg.dtype)
+        head = {"classifier.weight": state["score.weight"], "classifier.bias": none}
+        load_weights(classifier, body | head)
+        return classifier
+    model = empty_decoder(cfg, tokenizer)
+    name = "lm_head" if "lm_head.weight" in state else "embed_out"  # NeoX before transformers 5.14
+    none = torch.zeros(cfg.d_vocab, dtype=cfg.dtype)
+    load_weights(model, body | {"unembed.W_U": state[f"{name}.weight"].T, "unembed.b_U": none})
+    return model if labels is None else classifier_from_decoder(model, labels, seed)
 
 
 def _typed(cfg: HookedTransformerConfig, state: dict[str, Tensor]) -> HookedTransformerConfig:

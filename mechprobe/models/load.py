@@ -25,16 +25,33 @@ from mechprobe.models.classifier import (
     check_labels,
     classifier_from_encoder,
 )
+from mechprobe.models.decoder_classifier import (
+    HookedDecoderClassifier,
+    build_decoder_classifier,
+    classifier_from_decoder,
+)
 from mechprobe.models.edits import HookedModel
 from mechprobe.models.hf import SUPPORTED, convert, from_hf
 from mechprobe.models.save import DESCRIPTION, load_saved, load_tokenizer
 
 Source = str | Path | Mapping[str, Any] | nn.Module
 FLAGS = ("use_attn_result", "use_split_qkv_input", "use_hook_mlp_in")
-BUILDERS = {"decoder": build_decoder, "encoder": build_encoder, "classifier": build_classifier}
+BUILDERS = {
+    "decoder": build_decoder,
+    "encoder": build_encoder,
+    "classifier": build_classifier,
+    "decoder_classifier": build_decoder_classifier,
+}
 HF_CLASSES = {kind.__name__: kind for kind in SUPPORTED}
 # what a folder is read as when its config names no class we convert
-FALLBACK = {"bert": "BertModel", "gpt2": "GPT2LMHeadModel"}
+FALLBACK = {
+    "bert": "BertModel",
+    "roberta": "RobertaModel",
+    "gpt2": "GPT2LMHeadModel",
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "gpt_neox": "GPTNeoXForCausalLM",
+}
 
 
 def load_model(
@@ -51,10 +68,12 @@ def load_model(
 
     Args:
         source: a local folder (written by ``save_model`` or by Hugging Face), a hub name, a Hugging
-            Face module, a HookedTransformer / HookedEncoder / HookedClassifier (returned as it is),
-            or a mapping such as ``{"kind": "decoder", "n_layers": 2, ...}`` for a fresh model.
+            Face module, a HookedTransformer / HookedEncoder / HookedClassifier /
+            HookedDecoderClassifier (returned as it is), or a mapping such as
+            ``{"kind": "decoder", "n_layers": 2, ...}`` for a fresh model. Architectures: BERT,
+            RoBERTa, GPT-2, Llama, Mistral, GPT-NeoX.
         labels: output names; turns an encoder without a classification head into a
-            HookedClassifier with a fresh one.
+            HookedClassifier with a fresh one, and a decoder into a HookedDecoderClassifier.
         tokenizer: instead of the source's own.
         seed: decides fresh weights.
         device: where the model is put; None leaves an object where it is and reads to the CPU.
@@ -73,7 +92,9 @@ def load_model(
             f"unknown setting {sorted(overrides)[0]!r}; here only {', '.join(FLAGS)} can be set"
         )
     match source:
-        case HookedTransformer() | HookedEncoder() | HookedClassifier():
+        case (
+            HookedTransformer() | HookedEncoder() | HookedClassifier() | HookedDecoderClassifier()
+        ):
             model = source
         case Mapping():
             model = _fresh(dict(source), labels, tokenizer, seed)
@@ -120,7 +141,7 @@ def _fresh(
             f"a model config with kind {kind!r}; kind must be one of {', '.join(BUILDERS)}"
         )
     settings = {"tokenizer": tokenizer, "seed": seed} | settings
-    if kind == "classifier":
+    if kind in ("classifier", "decoder_classifier"):
         settings.setdefault("labels", labels)
     return BUILDERS[kind](**settings)
 
@@ -250,8 +271,8 @@ def _labelled(model: HookedModel, labels: Sequence[str] | None, seed: int) -> Ho
         case HookedEncoder():
             return classifier_from_encoder(model, labels, seed)
         case HookedTransformer():
-            raise InputError("labels are for encoders with a classifier; this is a decoder")
-        case HookedClassifier():
+            return classifier_from_decoder(model, labels, seed)
+        case HookedClassifier() | HookedDecoderClassifier():
             if len(labels) != len(model.labels):
                 raise InputError(
                     f"{len(labels)} labels {tuple(labels)!r} for a classifier with the labels "
@@ -267,7 +288,7 @@ def _moved(
     for target in (dtype, None if device is None else str(device)):
         if target is None:
             continue
-        if isinstance(model, HookedClassifier):
+        if isinstance(model, HookedClassifier | HookedDecoderClassifier):
             model.to(target)
         else:
             model.to(target, print_details=False)

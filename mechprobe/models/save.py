@@ -24,6 +24,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from mechprobe.errors import InputError
 from mechprobe.models.build import empty_decoder, empty_encoder, make_config
 from mechprobe.models.classifier import HookedClassifier
+from mechprobe.models.decoder_classifier import HookedDecoderClassifier
 from mechprobe.models.edits import HookedModel
 from mechprobe.models.hf import HEADS, drop_heads, load_weights, present_heads
 
@@ -95,7 +96,7 @@ def _describe(model: HookedModel) -> dict[str, Any]:
         "dtype": str(model.cfg.dtype).removeprefix("torch."),
         "config": _plain(model.cfg),
     }
-    if isinstance(model, HookedClassifier):
+    if isinstance(model, HookedClassifier | HookedDecoderClassifier):
         described["labels"] = list(model.labels)
     if isinstance(model, HookedEncoder):
         described["heads"] = present_heads(model)
@@ -122,6 +123,8 @@ def _empty(
     match kind:
         case "HookedClassifier":
             return HookedClassifier(cfg, described["labels"], tokenizer)
+        case "HookedDecoderClassifier":
+            return HookedDecoderClassifier(cfg, described["labels"], tokenizer)
         case "HookedEncoder":
             model = empty_encoder(cfg, tokenizer)
             drop_heads(model, set(HEADS) - set(described["heads"]))

@@ -15,9 +15,21 @@ from transformers import (
     BertForSequenceClassification,
     BertModel,
     GPT2Config,
+    GPT2ForSequenceClassification,
     GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    RobertaModel,
 )
+from transformers.pytorch_utils import Conv1D
 
 from mechprobe.models import HookedModel, from_hf
 from mechprobe.sites import Site
@@ -48,12 +60,12 @@ def with_visible_weights(module: M, seed: int = 0) -> M:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
-            scale = name.endswith("weight") and ("LayerNorm" in name or ".ln_" in name)
+            scale = name.endswith("weight") and ("norm" in name.lower() or ".ln_" in name)
             parameter.copy_(float(scale) + 0.2 * torch.randn(parameter.shape, generator=generator))
     return module.eval()
 
 
-def tiny_bert_config(**settings: object) -> BertConfig:
+def tiny_bert_config(**settings: Any) -> BertConfig:
     return BertConfig(
         vocab_size=VOCAB,
         hidden_size=32,
@@ -77,13 +89,41 @@ def hf_bert() -> BertModel:
     return with_visible_weights(BertModel(tiny_bert_config()))
 
 
+def tiny_gpt2_config(**settings: Any) -> GPT2Config:
+    return GPT2Config(
+        vocab_size=VOCAB, n_positions=N_CTX, n_embd=32, n_layer=2, n_head=4, n_inner=48,
+        attn_implementation="eager", **settings,
+    )  # fmt: skip
+
+
 @pytest.fixture
 def hf_gpt2() -> GPT2LMHeadModel:
-    config = GPT2Config(
-        vocab_size=VOCAB, n_positions=N_CTX, n_embd=32, n_layer=2, n_head=4, n_inner=48,
-        attn_implementation="eager",
-    )  # fmt: skip
-    return with_visible_weights(GPT2LMHeadModel(config))
+    return with_visible_weights(GPT2LMHeadModel(tiny_gpt2_config()))
+
+
+C = TypeVar("C", RobertaConfig, LlamaConfig, MistralConfig, GPTNeoXConfig)
+
+
+def tiny_config(kind: type[C], **settings: Any) -> C:
+    """A config of the kind in the sizes of ``tiny_bert_config``; a decoder's keys are grouped."""
+    sizes: dict[str, Any] = {
+        "vocab_size": VOCAB, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "intermediate_size": 48, "max_position_embeddings": N_CTX, "pad_token_id": 0,
+        "bos_token_id": 1, "eos_token_id": 2, "attn_implementation": "eager",
+    }  # fmt: skip
+    if kind in (LlamaConfig, MistralConfig):
+        sizes |= {"num_key_value_heads": 2}
+    return kind(**(sizes | settings))
+
+
+@pytest.fixture
+def tiny_hf() -> Callable[..., Any]:
+    """Builds a module of a Hugging Face class from ``tiny_config`` and the settings given."""
+
+    def build(kind: Any, **settings: Any) -> Any:
+        return with_visible_weights(kind(tiny_config(kind.config_class, **settings)))
+
+    return build
 
 
 @pytest.fixture
@@ -124,13 +164,29 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Where a kind of module keeps its blocks, and in a block what reads z and MLP activations."""
+
+    blocks: str
+    w_o: str
+    mlp_out: str
+    segments: bool = False
+
+
+BERT = Layout("encoder.layer", "attention.output.dense", "output.dense", segments=True)
+GPT2 = Layout("h", "attn.c_proj", "mlp.c_proj")
+LLAMA = Layout("layers", "self_attn.o_proj", "mlp.down_proj")
+NEOX = Layout("layers", "attention.dense", "mlp.dense_4h_to_h")
+
+
 @dataclass
 class Reference:
     """A Hugging Face module, our hooked copy of it, and where the module keeps each site."""
 
     module: Any
     ours: HookedModel
-    blocks: list[Any]
+    layout: Layout
 
     def run(self, batch: Batch) -> Tensor:
         """What the module itself computes: logits, or last hidden states of a bare encoder."""
@@ -140,7 +196,7 @@ class Reference:
         return self._outputs(batch).hidden_states
 
     def _outputs(self, batch: Batch) -> Any:
-        segments = {} if self.is_gpt2 else {"token_type_ids": batch.segments}
+        segments = {"token_type_ids": batch.segments} if self.layout.segments else {}
         return self.module(
             batch.tokens, attention_mask=batch.attention_mask, output_hidden_states=True,
             output_attentions=True, **segments,
@@ -150,22 +206,23 @@ class Reference:
         return self._outputs(batch).attentions
 
     @property
-    def is_gpt2(self) -> bool:
-        return isinstance(self.module, GPT2LMHeadModel)
+    def is_decoder(self) -> bool:
+        return not self.layout.segments
 
-    def w_o(self, layer: int) -> nn.Module:
-        block = self.blocks[layer]
-        return block.attn.c_proj if self.is_gpt2 else block.attention.output.dense
+    def block(self, layer: int) -> nn.Module:
+        return self.module.base_model.get_submodule(f"{self.layout.blocks}.{layer}")
 
-    def mlp_out(self, layer: int) -> nn.Module:
-        block = self.blocks[layer]
-        return block.mlp.c_proj if self.is_gpt2 else block.output.dense
+    def w_o(self, layer: int) -> Any:
+        return self.block(layer).get_submodule(self.layout.w_o)
+
+    def mlp_out(self, layer: int) -> Any:
+        return self.block(layer).get_submodule(self.layout.mlp_out)
 
     def close(self, site: Site) -> None:
         """Close a site in the module by its weights: zero what reads or writes its value."""
         width = self.ours.cfg.d_head
         out = self.w_o(site.layer) if site.kind == "head" else self.mlp_out(site.layer)
-        reads = out.weight if self.is_gpt2 else out.weight.T  # [value, d_model]
+        reads = out.weight if isinstance(out, Conv1D) else out.weight.T  # [value, d_model]
         with torch.no_grad():
             match site.kind, site.index:
                 case "head", None:
@@ -174,7 +231,8 @@ class Reference:
                     reads[head * width : (head + 1) * width].zero_()
                 case "mlp", _:
                     reads.zero_()
-                    out.bias.zero_()
+                    if out.bias is not None:
+                        out.bias.zero_()
                 case "neuron", int(neuron):
                     reads[neuron].zero_()
 
@@ -201,7 +259,7 @@ class Reference:
 
             return hook
 
-        for layer in range(len(self.blocks)):
+        for layer in range(self.ours.cfg.n_layers):
             handles.append(self.w_o(layer).register_forward_pre_hook(read_z(layer)))
             handles.append(self.mlp_out(layer).register_forward_hook(read_mlp(layer)))
         self.run(batch)
@@ -210,16 +268,40 @@ class Reference:
         return found
 
 
-@pytest.fixture(params=["classifier", "encoder", "decoder"])
-def reference(
-    request: pytest.FixtureRequest,
-    hf_classifier: BertForSequenceClassification,
-    hf_bert: BertModel,
-    hf_gpt2: GPT2LMHeadModel,
-) -> Reference:
-    module, blocks = {
-        "classifier": (hf_classifier, hf_classifier.bert.encoder.layer),
-        "encoder": (hf_bert, hf_bert.encoder.layer),
-        "decoder": (hf_gpt2, hf_gpt2.transformer.h),
-    }[request.param]
-    return Reference(module, from_hf(module), list(blocks))
+THREE = {"id2label": {0: "entailment", 1: "neutral", 2: "contradiction"}}
+# what a contract is tested on: a module's layout, its class and its config
+CASES: dict[str, tuple[Layout, Any, Callable[[], Any]]] = {
+    "classifier": (BERT, BertForSequenceClassification, lambda: tiny_bert_config(**THREE)),
+    "encoder": (BERT, BertModel, tiny_bert_config),
+    "decoder": (GPT2, GPT2LMHeadModel, tiny_gpt2_config),
+    "roberta-classifier": (
+        BERT, RobertaForSequenceClassification,
+        lambda: tiny_config(RobertaConfig, type_vocab_size=2, layer_norm_eps=1e-5, **THREE),
+    ),
+    "roberta": (BERT, RobertaModel, lambda: tiny_config(RobertaConfig, type_vocab_size=2)),
+    "llama": (LLAMA, LlamaForCausalLM, lambda: tiny_config(LlamaConfig)),
+    "llama-biases": (
+        LLAMA, LlamaForCausalLM,
+        lambda: tiny_config(LlamaConfig, attention_bias=True, head_dim=6, rms_norm_eps=1e-5),
+    ),
+    "mistral": (LLAMA, MistralForCausalLM, lambda: tiny_config(MistralConfig, sliding_window=4)),
+    "neox": (NEOX, GPTNeoXForCausalLM, lambda: tiny_config(GPTNeoXConfig)),
+    "neox-serial": (
+        NEOX, GPTNeoXForCausalLM,
+        lambda: tiny_config(GPTNeoXConfig, use_parallel_residual=False, attention_bias=False),
+    ),
+    "gpt2-classifier": (
+        GPT2, GPT2ForSequenceClassification, lambda: tiny_gpt2_config(pad_token_id=0, **THREE)
+    ),
+    "llama-classifier": (
+        LLAMA, LlamaForSequenceClassification, lambda: tiny_config(LlamaConfig, **THREE)
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(params=CASES)
+def reference(request: pytest.FixtureRequest) -> Reference:
+    layout, kind, config = CASES[request.param]
+    with torch.random.fork_rng(devices=[]):
+        module = with_visible_weights(kind(config()))
+    return Reference(module, from_hf(module), layout)
