@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from mechprobe import __version__
 from mechprobe.errors import InputError
-from mechprobe.studies import STUDIES, Study, choose, nearest
+from mechprobe.studies import STUDIES, Study, choose, nearest, option
 
 DATA = "MECHPROBE_DATA"
 OWN = ("--preset", "--out", "--dry-run", "--record", "--help")
@@ -161,11 +161,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         return " ".join(map(str, value)) or "empty"
     return "none" if value is None else str(value)
-
-
-def option(name: str) -> str:
-    """A setting's name on the command line."""
-    return "--" + name.replace("_", "-")
 
 
 def _default_out(study: Study, preset: str, pair: str) -> Path:

@@ -20,6 +20,7 @@ from mechprobe.stats.overlap import (
     overlap_test,
 )
 from mechprobe.stats.permutation import empirical_p, permutation_p
+from mechprobe.stats.resample import central, resample_counts, resampled_scores
 from mechprobe.stats.signs import sign_flip_p
 from mechprobe.stats.spread import Spread, excess_spread, excess_spread_separate
 
@@ -30,6 +31,7 @@ __all__ = [
     "benjamini_hochberg",
     "bootstrap_mean",
     "bootstrap_statistic",
+    "central",
     "core_distribution",
     "core_size",
     "empirical_p",
@@ -43,6 +45,8 @@ __all__ = [
     "overlap_null",
     "overlap_test",
     "permutation_p",
+    "resample_counts",
+    "resampled_scores",
     "sign_flip_p",
     "t_interval",
     "wilson",

@@ -90,6 +90,11 @@ def choose(name: str, known: Mapping[str, Any], kind: str) -> Any:
     return known[name]
 
 
+def option(name: str) -> str:
+    """A setting's name on the command line."""
+    return "--" + name.replace("_", "-")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint: the nearest known names, or all when none is near."""
     names = list(known)

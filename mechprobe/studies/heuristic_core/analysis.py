@@ -7,8 +7,9 @@ import pandas as pd
 
 from mechprobe.runs import Run
 from mechprobe.sites import Site
-from mechprobe.studies.heuristic_core.attention import attention_shares, core_attention
+from mechprobe.studies.heuristic_core.attention import attention_sums, core_attention
 from mechprobe.studies.heuristic_core.data import Split, halves, part_of
+from mechprobe.studies.heuristic_core.dependence import dependence
 from mechprobe.studies.heuristic_core.edits import head_edits
 from mechprobe.studies.heuristic_core.necessity import core_tests
 from mechprobe.studies.heuristic_core.search import OpenModel, Plan, read_outcomes, read_set
@@ -57,15 +58,19 @@ def core_unit(opened: OpenModel, run: Run, plan: Plan) -> dict:
         return {"core": []}
     dev, ood = small_splits(opened)
     settings = opened.settings
-    table = core_tests(
+    table, contrasts = core_tests(
         opened, core, dev, ood, opened.data.score_groups, settings.n_random_sets, settings.seed
     )
     run.write_table(f"tables/core-tests-sparsity-{plan.sparsity:g}.csv", table)
+    run.write_table(f"tables/core-contrasts-sparsity-{plan.sparsity:g}.csv", contrasts)
     return {"core": [str(site) for site in core]}
 
 
 def edits_unit(opened: OpenModel, run: Run, plan: Plan) -> dict:
-    """Flip every head in the best and the worst subnetwork, ``tables/head-edits-*.csv``."""
+    """Flip every head in the best and the worst subnetwork, ``tables/head-edits-*.csv``.
+
+    Rows by the size of the change out of domain.
+    """
     found, core = read_set(run, plan), core_of(run, plan)
     best, worst = extremes(opened, run, plan)
     dev, ood = small_splits(opened)
@@ -73,7 +78,11 @@ def edits_unit(opened: OpenModel, run: Run, plan: Plan) -> dict:
         head_edits(opened, found[i], core, dev, ood, opened.data.score_groups, name)
         for name, i in (("best", best), ("worst", worst))
     ]
-    run.write_table(f"tables/head-edits-sparsity-{plan.sparsity:g}.csv", pd.concat(tables))
+    for name, table in zip(("best", "worst"), tables, strict=True):
+        run.write_table(
+            f"tables/head-edits-{name}-sparsity-{plan.sparsity:g}.csv",
+            table.sort_values("out_of_domain_change", key=abs, ascending=False),
+        )
     return {"best_seed": found[best].seed, "worst_seed": found[worst].seed}
 
 
@@ -82,14 +91,31 @@ def attention_unit(opened: OpenModel, run: Run, plan: Plan) -> dict:
     core = core_of(run, plan)
     heads = [site for site in opened.grid.sites if site.kind == "head"]
     dev, _ = small_splits(opened)
-    shares = attention_shares(opened, dev)
+    sums = attention_sums(opened, dev)
     per_head = pd.DataFrame({
-        "head": [str(s) for s in heads], "in_core": [s in set(core) for s in heads], **shares,
+        "head": [str(s) for s in heads], "in_core": [s in set(core) for s in heads],
+        **sums.shares(),
     })
     run.write_table(f"tables/attention-heads-sparsity-{plan.sparsity:g}.csv", per_head)
     if 0 < len(core) < len(heads):
         table = core_attention(
-            shares, heads, core, opened.settings.n_null, opened.settings.seed
+            sums, heads, core, opened.settings.n_null, opened.settings.seed
         )
         run.write_table(f"tables/attention-core-sparsity-{plan.sparsity:g}.csv", table)
     return {"core": [str(site) for site in core]}
+
+
+def dependence_unit(opened: OpenModel, run: Run, plan: Plan) -> dict:
+    """Paths from the core through the best subnetwork's further heads, ``tables/dependence-*``."""
+    found, core = read_set(run, plan), core_of(run, plan)
+    best, _ = extremes(opened, run, plan)
+    extra = [site for site in found[best].heads if site not in set(core)]
+    if not core or not extra:
+        return {"core": [str(s) for s in core], "further": [str(s) for s in extra]}
+    _, ood = small_splits(opened)
+    settings = opened.settings
+    table = dependence(
+        opened, core, extra, ood, opened.data.score_groups, settings.n_random_sets, settings.seed
+    )
+    run.write_table(f"tables/dependence-sparsity-{plan.sparsity:g}.csv", table)
+    return {"core": [str(s) for s in core], "further": [str(s) for s in extra]}

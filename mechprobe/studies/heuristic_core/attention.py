@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import comb
 
 import numpy as np
 import pandas as pd
 import torch
-from einops import reduce
-from jaxtyping import Bool, Float
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mechprobe.models.edits import attention_patterns
 from mechprobe.sites import Site
-from mechprobe.stats import permutation_p
+from mechprobe.stats import central, permutation_p, resample_counts
 from mechprobe.studies.heuristic_core.data import Split
 from mechprobe.studies.heuristic_core.search import OpenModel
 from mechprobe.tasks.batches import Batch
@@ -50,48 +51,71 @@ def targets(
     return query, {name: keys & key_real for name, keys in kinds.items()}
 
 
-@torch.no_grad()
-def attention_shares(opened: OpenModel, split: Split) -> dict[str, Float[np.ndarray, "site"]]:
-    """Mean share of each head's attention per kind of key, in the order of the grid's heads.
+@dataclass(frozen=True)
+class AttentionSums:
+    """Attention of every example: sums over its query tokens, and how many those are.
 
-    Every query token weighs the same; shares lie in [0, 1] (Bhaskar et al. 2024, section 5).
+    Attributes:
+        sums: kind of key -> [example, site], heads in the order of the grid.
+        queries: query tokens of each example.
     """
+
+    sums: dict[str, Float[np.ndarray, "example site"]]
+    queries: Int[np.ndarray, "example"]
+
+    def shares(self) -> dict[str, Float[np.ndarray, "site"]]:
+        """Mean share of each head's attention per kind of key; every query weighs the same."""
+        return {kind: value.sum(0) / self.queries.sum() for kind, value in self.sums.items()}
+
+
+@torch.no_grad()
+def attention_sums(opened: OpenModel, split: Split) -> AttentionSums:
+    """What each head attends to on each example (Bhaskar et al. 2024, section 5)."""
     tokenizer = opened.data.tokenizer
-    total = dict.fromkeys(KINDS, 0.0)
-    n_queries = 0
+    n, n_heads = len(split.examples), opened.grid.n_head_sites
+    sums = {kind: np.zeros((n, n_heads)) for kind in KINDS}
+    queries = np.zeros(n, dtype=np.int64)
     for batch in split.batches:
         query, kinds = targets(batch, tokenizer.cls_token_id, tokenizer.sep_token_id)
         patterns = torch.stack(list(attention_patterns(opened.model, batch).values()))
         weight = query.to(patterns.dtype)
         for kind, keys in kinds.items():
             share = torch.einsum(
-                "lbhqk,bqk,bq->lh", patterns, keys.to(patterns.dtype), weight
+                "lbhqk,bqk,bq->blh", patterns, keys.to(patterns.dtype), weight
             )
-            total[kind] = total[kind] + reduce(share, "layer head -> (layer head)", "sum")
-        n_queries += int(query.sum())
-    return {kind: (value / n_queries).cpu().double().numpy() for kind, value in total.items()}
+            rows = batch.index.cpu().numpy()
+            flat = rearrange(share, "batch layer head -> batch (layer head)")
+            sums[kind][rows] = flat.cpu().double().numpy()
+        queries[batch.index.cpu().numpy()] = query.sum(1).cpu().numpy()
+    return AttentionSums(sums, queries)
 
 
 def core_attention(
-    shares: dict[str, np.ndarray], grid_heads: Sequence[Site], core: Sequence[Site],
+    found: AttentionSums, grid_heads: Sequence[Site], core: Sequence[Site],
     n_null: int, seed: int,
 ) -> pd.DataFrame:
     """Core against other heads, per kind of attention, with a permutation test over heads.
 
-    Columns: attention (the kind), core and rest (means), difference, two-sided p (the label "core"
-    permuted).
+    Columns: attention (the kind), core and rest (means), difference, its 95 % bootstrap interval
+    over examples (low, high), two-sided p (the label "core" permuted over heads).
 
     Raises:
         InputError: every head is in the core, or none is.
     """
     inside = np.array([site in set(core) for site in grid_heads])
     rows = []
-    for kind, values in shares.items():
+    counts = resample_counts(np.zeros(len(found.queries), int), n_null, seed)
+    n_queries = counts @ found.queries
+    for kind, values in found.shares().items():
         mine, others = values[inside], values[~inside]
         p = permutation_p(mine, others, seed=seed, n=n_null)
+        sums = found.sums[kind]
+        contrast = sums[:, inside].mean(1) - sums[:, ~inside].mean(1)
+        low, high = central(counts @ contrast / n_queries)
         rows.append({
             "attention": kind, "core": mine.mean(), "rest": others.mean(),
-            "difference": mine.mean() - others.mean(), "p": p,
+            "difference": mine.mean() - others.mean(), "low": float(low), "high": float(high),
+            "p": p,
         })
     return pd.DataFrame(rows)
 

@@ -10,6 +10,7 @@ from mechprobe.errors import InputError
 from mechprobe.gates.baselines import KINDS
 from mechprobe.locate.masks import check_sparsity
 from mechprobe.models.load import packaged_minilm
+from mechprobe.studies import option
 from mechprobe.studies.heuristic_core.settings import PAIRS, Settings
 
 AT_LEAST_ONE = (
@@ -105,8 +106,3 @@ def check_places(settings: Settings) -> None:
             f"device {settings.device!r} cannot be used ({str(error).splitlines()[0]}); "
             "give --device cpu, or a GPU that torch sees"
         ) from None
-
-
-def option(name: str) -> str:
-    """A setting's name as the command line writes it."""
-    return "--" + name.replace("_", "-")

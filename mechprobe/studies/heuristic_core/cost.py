@@ -20,21 +20,22 @@ from mechprobe.studies.heuristic_core.models import (
     use_threads,
 )
 from mechprobe.studies.heuristic_core.search import mask_settings, plans
-from mechprobe.studies.heuristic_core.settings import Settings
+from mechprobe.studies.heuristic_core.settings import PAIRS, Settings
 from mechprobe.tasks.batches import Batch
+from mechprobe.tasks.cards import read_card
 from mechprobe.tasks.metrics import label_loss
+from mechprobe.tasks.templates import read_groups
 
 VOCABULARY = 30_522  # BERT's; only decides the memory of the embeddings
 
 
 @dataclass(frozen=True)
 class Part:
-    """One kind of work: how many model passes over a batch, and seconds for one."""
+    """One kind of work: how many passes of one batch through the model, and seconds for one."""
 
     name: str
     count: int
     seconds: float
-    forwards: int
 
     @property
     def hours(self) -> float:
@@ -70,7 +71,7 @@ def dry_run(settings: Settings) -> str:
         *(f"{p.name:<34}{p.count:>12,}{1000 * p.seconds:>10.1f}{p.hours:>9.2f}" for p in parts),
         f"{'total':<34}{sum(p.count for p in parts):>12,}{'':>10}"
         f"{sum(p.hours for p in parts):>9.2f}",
-        f"forwards: {sum(p.count * p.forwards for p in parts):,} (batches through the model)",
+        f"forwards: {sum(p.count for p in parts):,} (batches through the model)",
         f"memory: {optimiser / 2**30:.1f} GiB for fine-tuning state, about "
         f"{activation_memory(settings, model) / 2**30:.1f} GiB of activations at the largest batch",
         f"disk: {kept * 4 * weights / 2**30:.1f} GiB for {kept} saved models",
@@ -130,19 +131,20 @@ def estimate(settings: Settings, model: HookedClassifier) -> list[Part]:
     small = -(-(4 * settings.n_eval + 4 * settings.n_eval) // 128) or -(-examples // 128)
     effects = len(settings.sparsities) * small * (2 * heads + 4 * settings.n_random_sets + 5)
     return [
-        Part("fine-tuning steps", settings.n_models * settings.train_steps, train_seconds, 1),
-        Part("mask steps (one gate vector)", steps, mask_seconds, 1),
+        Part("fine-tuning steps", settings.n_models * settings.train_steps, train_seconds),
+        Part("mask steps (one gate vector)", steps, mask_seconds),
         Part("full model on mask examples", 2 * shared * len(points),
-             score_seconds * settings.mask_batch / 128, 1),
-        Part("scoring batches of 128", scored, score_seconds, 1),
-        Part("head edits, core tests (128)", effects, score_seconds, 1),
+             score_seconds * settings.mask_batch / 128),
+        Part("scoring batches of 128", scored, score_seconds),
+        Part("head edits, core tests (128)", effects, score_seconds),
     ]
 
 
 def n_ood_groups(settings: Settings) -> int:
     """Out-of-domain sub-cases of a pair, without reading its data."""
     if settings.pair == "overlap":
-        return len(settings.ood_groups) or 21
+        groups = read_groups(read_card(PAIRS["overlap"]))
+        return len(settings.ood_groups) or sum(group.ood for group in groups)
     return {"mnli-hans": 30, "qqp-paws": 2}[settings.pair]
 
 

@@ -31,6 +31,7 @@ class Split:
     examples: PairExamples
     batches: tuple[Batch, ...]
     accept: Bool[Tensor, "example label"]
+    n_truncated: int = 0
 
     @cached_property
     def rows(self) -> dict[str, np.ndarray]:
@@ -129,6 +130,7 @@ def make_split(task: Task, examples: PairExamples, tokenizer: object, settings: 
         examples=examples,
         batches=tuple(b.to(settings.device) for b in encoded.batches(size)),
         accept=torch.from_numpy(task.accept(examples)).to(settings.device),
+        n_truncated=encoded.n_truncated,
     )
 
 
@@ -147,6 +149,13 @@ def ood_score(correct: np.ndarray, split: Split, groups: Iterable[str]) -> np.nd
     """Mean accuracy over the scored sub-cases, [k] (Bhaskar et al. 2024, section 4)."""
     means = group_means(correct, split)
     return np.mean([means[name] for name in groups], axis=0)
+
+
+def scored(split: Split, groups: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the scored sub-cases and, beside each, its sub-case: the strata of a bootstrap."""
+    names = list(groups)
+    rows = np.concatenate([split.rows[name] for name in names])
+    return rows, np.repeat(names, [len(split.rows[name]) for name in names])
 
 
 def halves(split: Split) -> tuple[np.ndarray, np.ndarray]:

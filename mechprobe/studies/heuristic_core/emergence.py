@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -11,21 +11,32 @@ from scipy.stats import hypergeom
 
 from mechprobe.locate.subnetworks import SubnetworkSet
 from mechprobe.sites import Site
+from mechprobe.stats import central, resampled_scores
 
 TOLERANCE = 0.03  # accuracy that a subnetwork may lose and still count as large enough
 _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class PointScores:
-    """Accuracies at one training step: the full model's, and each subnetwork's."""
+class Outcomes:
+    """Which examples were right: each subnetwork [k, example], and the full model [example].
+
+    ``strata`` names the sub-case of each example; None where there are none.
+    """
+
+    subnetworks: np.ndarray
+    full: np.ndarray
+    strata: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    """One training step: the target sparsity of each subnetwork [k], and what was right."""
 
     step: int
     sparsity: np.ndarray
-    in_domain: np.ndarray
-    out_of_domain: np.ndarray
-    full_in_domain: float
-    full_out_of_domain: float
+    in_domain: Outcomes
+    out_of_domain: Outcomes
 
 
 def effective_size(sparsity: np.ndarray, accuracy: np.ndarray, full: float) -> float:
@@ -40,36 +51,74 @@ def effective_size(sparsity: np.ndarray, accuracy: np.ndarray, full: float) -> f
     return 1.0 - float(max(kept, default=0.0))
 
 
-def emergence_table(points: Sequence[PointScores]) -> pd.DataFrame:
+def size_draws(
+    sparsity: np.ndarray, outcomes: Outcomes, *, seed: int, n: int
+) -> tuple[float, np.ndarray]:
+    """The effective size and its bootstrap draws [n] over examples (subnetworks held fixed)."""
+    found, mean_of = np.unique(sparsity, return_inverse=True)
+    right = np.stack([outcomes.subnetworks[mean_of == i].mean(0) for i in range(len(found))])
+    rows = np.concatenate([right, outcomes.full[None]])
+    here = scores(rows, outcomes.strata)
+    drawn = resampled_scores(rows, outcomes.strata, seed=seed, n=n)
+    sizes = np.array([effective_size(found, draw[:-1], float(draw[-1])) for draw in drawn])
+    return effective_size(found, here[:-1], float(here[-1])), sizes
+
+
+def scores(rows: np.ndarray, strata: np.ndarray | None) -> np.ndarray:
+    """Accuracy of each row: the mean over strata of the mean over their examples."""
+    if strata is None:
+        return rows.mean(1)
+    return np.mean([rows[:, strata == name].mean(1) for name in np.unique(strata)], axis=0)
+
+
+def emergence_table(points: Sequence[Point], *, seed: int = 0, n: int = 1_000) -> pd.DataFrame:
     """One row a training step, in and out of domain: accuracies and effective sizes.
 
     ``full_*`` is the full model's accuracy, the other the mean over the sparsities searched at
-    every step, each counted once however many subnetworks it has, so that steps compare; a step's
-    own sparsities where no sparsity is common to all.
+    every step, each counted once however many subnetworks it has; effective sizes (``size_*``,
+    with 95 % bootstrap intervals over examples) use the same sparsities, so that steps compare. A
+    step's own sparsities stand in where no sparsity is common to all.
     """
     common = set.intersection(*(set(point.sparsity.tolist()) for point in points))
-    return pd.DataFrame([
-        {
-            "step": point.step,
-            "full_in_domain": point.full_in_domain,
-            "full_out_of_domain": point.full_out_of_domain,
-            "in_domain": mean_over(common, point.sparsity, point.in_domain),
-            "out_of_domain": mean_over(common, point.sparsity, point.out_of_domain),
-            "size_in_domain": effective_size(
-                point.sparsity, point.in_domain, point.full_in_domain
-            ),
-            "size_out_of_domain": effective_size(
-                point.sparsity, point.out_of_domain, point.full_out_of_domain
-            ),
-        }
-        for point in points
-    ])
+    rows = []
+    for point in points:
+        row: dict[str, float] = {"step": point.step}
+        used = np.isin(point.sparsity, list(common)) if common else point.sparsity >= 0
+        for name in ("in_domain", "out_of_domain"):
+            all_of_it: Outcomes = getattr(point, name)
+            mine = replace(all_of_it, subnetworks=all_of_it.subnetworks[used])
+            accuracy = scores(mine.subnetworks, mine.strata)
+            size, drawn = size_draws(point.sparsity[used], mine, seed=seed, n=n)
+            low, high = central(drawn)
+            row |= {
+                f"full_{name}": float(scores(mine.full[None], mine.strata)[0]),
+                name: mean_over(point.sparsity[used], accuracy),
+                f"size_{name}": size, f"size_{name}_low": float(low),
+                f"size_{name}_high": float(high),
+            }
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
-def mean_over(wanted: Collection[float], sparsity: np.ndarray, accuracy: np.ndarray) -> float:
-    """Mean over the wanted sparsities (none: all there are) of the mean accuracy at each."""
-    at_each = [accuracy[sparsity == s].mean() for s in wanted or np.unique(sparsity)]
-    return float(np.mean(at_each))
+def mean_over(sparsity: np.ndarray, accuracy: np.ndarray) -> float:
+    """Mean over sparsities of the mean accuracy at each."""
+    return float(np.mean([accuracy[sparsity == s].mean() for s in np.unique(sparsity)]))
+
+
+def size_difference(point: Point, *, seed: int = 0, n: int = 2_000) -> dict[str, float]:
+    """Effective sizes of one step over all its sparsities, and out of domain minus in domain.
+
+    Intervals are 95 % bootstraps over the examples of both domains.
+    """
+    inside, drawn_in = size_draws(point.sparsity, point.in_domain, seed=seed, n=n)
+    outside, drawn_out = size_draws(point.sparsity, point.out_of_domain, seed=seed + 1, n=n)
+    ends = [central(d) for d in (drawn_in, drawn_out, drawn_out - drawn_in)]
+    (in_low, in_high), (out_low, out_high), (low, high) = (map(float, pair) for pair in ends)
+    return {
+        "in_domain": inside, "in_domain_low": in_low, "in_domain_high": in_high,
+        "out_of_domain": outside, "out_of_domain_low": out_low, "out_of_domain_high": out_high,
+        "difference": outside - inside, "low": low, "high": high,
+    }
 
 
 def first_kept(

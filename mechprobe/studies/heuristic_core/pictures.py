@@ -7,6 +7,7 @@ import pandas as pd
 
 from mechprobe import figures
 from mechprobe.runs import Run
+from mechprobe.stats import empirical_p
 from mechprobe.studies.heuristic_core.attention import KINDS
 from mechprobe.studies.heuristic_core.results import AtSparsity, Results
 from mechprobe.studies.heuristic_core.settings import Settings
@@ -50,6 +51,18 @@ def draw(settings: Settings, results: Results, run: Run, score_groups: tuple[str
             p = dict(zip(at.attention_core["attention"], at.attention_core["p"], strict=True))
             keep(f"attention-{tag}", figures.attention_profile(
                 at.attention_heads, list(KINDS), p=p), at.attention_heads)
+        if at.core_tests is not None:
+            core = core_beside_random(at.core_tests)
+            keep(f"core-{tag}", figures.bars_with_null(
+                core, label="heads", panel="test", scale=100, unit="(accuracy, %)",
+                null="random sets (mean, range)",
+            ), core)
+        if at.dependence is not None:
+            paths = path_table(at.dependence)
+            keep(f"dependence-{tag}", figures.bars_with_null(
+                paths, label="path", panel=None, unit="drop of log odds out of domain (nats)",
+                null="random heads closed (mean, range)",
+            ), paths)
         if at.edits is not None:
             keep(f"edits-{tag}", edits_map(at, at.edits), at.edits)
     if len(results.emergence) > 1:
@@ -95,11 +108,40 @@ def sparsity_means(results: Results) -> pd.DataFrame:
     return pd.DataFrame(out)
 
 
+def core_beside_random(tests: pd.DataFrame) -> pd.DataFrame:
+    """The core's accuracy beside random sets as many in each layer, one row a test and domain."""
+    out = []
+    for test in ("close", "keep"):
+        core = tests[(tests.test == test) & (tests["heads"] == "core")].iloc[0]
+        sets = tests[(tests.test == test) & (tests["heads"] == "random, same layers")]
+        for column, name in (("in_domain", "in domain"), ("out_of_domain", "out of domain")):
+            values = sets[column].to_numpy()
+            tail = "less" if test == "close" else "greater"
+            out.append({
+                "test": f"{test} only these heads", "heads": name, "observed": core[column],
+                "expected": values.mean(), "null_low": values.min(), "null_high": values.max(),
+                "p": empirical_p(float(core[column]), values, tail),
+            })
+    return pd.DataFrame(out)
+
+
+def path_table(dependence: pd.DataFrame) -> pd.DataFrame:
+    """The core's path through the further heads beside random heads' paths."""
+    rows = dependence.set_index("path")
+    core, null = rows.loc["core -> further heads"], rows.loc["random -> further heads"]
+    return pd.DataFrame([{
+        "path": "core, through the further heads", "observed": core["drop"],
+        "expected": null["drop"], "null_low": null["low"], "null_high": null["high"],
+        "p": null["p"],
+    }])
+
+
 def edits_map(at: AtSparsity, edits: pd.DataFrame) -> object:
     """Change of out-of-domain accuracy when each head of the best subnetwork is flipped."""
-    mine = edits[edits.subnetwork == "best"]
     grid = at.found.sites
-    values = 100 * mine.out_of_domain_change.to_numpy().reshape(grid.n_layers, grid.n_heads)
+    change = edits.set_index("head")["out_of_domain_change"]
+    heads = [str(site) for site in grid.sites if site.kind == "head"]
+    values = grid.head_array(100 * change.loc[heads].to_numpy())
     return figures.head_map(
         values, title="flip one head of the best subnetwork",
         unit="change out of domain (points)", diverging=True, marked=at.core, number=".0f",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import comb
 
 import numpy as np
 import pandas as pd
@@ -10,11 +11,12 @@ import pandas as pd
 from mechprobe.locate.subnetworks import SubnetworkSet
 from mechprobe.runs import Run
 from mechprobe.sites import Site
-from mechprobe.stats import t_interval, wilson
+from mechprobe.stats import central, permutation_p, resampled_scores, t_interval, wilson
 from mechprobe.studies.heuristic_core import emergence
-from mechprobe.studies.heuristic_core.data import StudyData, group_means, ood_score
+from mechprobe.studies.heuristic_core.data import StudyData, group_means, ood_score, scored
 from mechprobe.studies.heuristic_core.models import checkpoint_steps
 from mechprobe.studies.heuristic_core.necessity import core_summary
+from mechprobe.studies.heuristic_core.parity import parity_table
 from mechprobe.studies.heuristic_core.search import Plan, full_name, plans, read_outcomes, read_set
 from mechprobe.studies.heuristic_core.settings import Settings
 from mechprobe.studies.heuristic_core.spread import group_table, member_rows, spread
@@ -32,10 +34,14 @@ class AtSparsity:
     core: list[Site]
     spread: dict[str, float]
     overlap: pd.DataFrame
+    parity: pd.DataFrame
     necessity: pd.DataFrame | None
+    core_tests: pd.DataFrame | None
+    contrasts: pd.DataFrame | None
     edits: pd.DataFrame | None
     attention_heads: pd.DataFrame | None
     attention_core: pd.DataFrame | None
+    dependence: pd.DataFrame | None
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,9 @@ class Results:
     groups: pd.DataFrame
     spreads: pd.DataFrame
     final: list[AtSparsity]
+    sparser: dict[str, float]
     emergence: pd.DataFrame
+    sizes: dict[str, float]
     core_overlap: pd.DataFrame
     first_kept: pd.DataFrame
     full_groups: dict[str, float]
@@ -79,9 +87,9 @@ def gather(settings: Settings, data: StudyData, run: Run) -> Results:
     _, full_out = read_outcomes(run, full_name(0, last))
     full_groups = {k: float(v[0]) for k, v in group_means(full_out, data.ood).items()}
     table = pd.DataFrame(spreads)
-    final = [at_sparsity(settings, run, table, Plan(0, last, s, settings.n_masks))
+    final = [at_sparsity(settings, run, table, members, Plan(0, last, s, settings.n_masks))
              for s in settings.sparsities]
-    by_step = over_training(settings, data, run, members, models)
+    by_step = points_of_training(settings, data, run)
     heads = [site for site in final[0].found.sites if site.kind == "head"]
     sets = sets_by_step(settings, run)
     return Results(
@@ -90,7 +98,9 @@ def gather(settings: Settings, data: StudyData, run: Run) -> Results:
         groups=group_table(final_first, full_groups, data.ood.examples.groups()),
         spreads=table,
         final=final,
-        emergence=by_step,
+        sparser=sparser(settings, data, run, final),
+        emergence=emergence.emergence_table(by_step, seed=settings.seed, n=settings.n_null),
+        sizes=emergence.size_difference(by_step[-1], seed=settings.seed, n=settings.n_null),
         core_overlap=emergence.core_overlap(sets, heads, final[0].core),
         first_kept=emergence.first_kept(sets, heads, final[0].core),
         full_groups=full_groups,
@@ -132,7 +142,9 @@ def between(models: pd.DataFrame, last: int) -> dict[str, float]:
     }
 
 
-def at_sparsity(settings: Settings, run: Run, spreads: pd.DataFrame, plan: Plan) -> AtSparsity:
+def at_sparsity(
+    settings: Settings, run: Run, spreads: pd.DataFrame, members: pd.DataFrame, plan: Plan
+) -> AtSparsity:
     """Gather one sparsity's analyses of the first model."""
     found = read_set(run, plan)
     row = spreads[(spreads.model == 0) & (spreads.sparsity == plan.sparsity)].iloc[0]
@@ -141,12 +153,16 @@ def at_sparsity(settings: Settings, run: Run, spreads: pd.DataFrame, plan: Plan)
         rel = f"tables/{name}-sparsity-{plan.sparsity:g}.csv"
         return run.read_table(rel) if run.path(rel).exists() else None
 
-    tests = table("core-tests")
+    tests, soft = table("core-tests"), table("soft-gates")
+    assert soft is not None  # every final sparsity has them
+    mine = members[(members.model == 0) & (members.step == plan.step)]
     return AtSparsity(
         plan=plan, found=found, core=found.core(), spread=row.to_dict(),
         overlap=found.overlap(settings.seed, settings.n_null),
+        parity=parity_table(soft, mine[mine.sparsity == plan.sparsity], plan.sparsity),
         necessity=None if tests is None else core_summary(tests),
-        edits=table("head-edits"), attention_heads=table("attention-heads"),
+        core_tests=tests, contrasts=table("core-contrasts"), dependence=table("dependence"),
+        edits=table("head-edits-best"), attention_heads=table("attention-heads"),
         attention_core=table("attention-core"),
     )
 
@@ -158,22 +174,57 @@ def sets_by_step(settings: Settings, run: Run) -> list[tuple[int, SubnetworkSet]
     return [(p.step, read_set(run, p)) for p in sorted(chosen, key=lambda p: p.step)]
 
 
-def over_training(
-    settings: Settings, data: StudyData, run: Run, members: pd.DataFrame, models: pd.DataFrame
-) -> pd.DataFrame:
-    """Accuracies and effective sizes of the first model at every checkpoint that was searched."""
+def points_of_training(
+    settings: Settings, data: StudyData, run: Run
+) -> list[emergence.Point]:
+    """What was right at every checkpoint of the first model that was searched."""
+    rows, strata = scored(data.ood, data.score_groups)
     points = []
     for step in checkpoint_steps(settings):
-        mine = members[(members.model == 0) & (members.step == step)]
-        full = models[(models.model == 0) & (models.step == step)].iloc[0]
-        if len(mine):
-            points.append(emergence.PointScores(
-                step=step, sparsity=mine.sparsity.to_numpy(),
-                in_domain=mine.in_domain.to_numpy(),
-                out_of_domain=mine.out_of_domain.to_numpy(),
-                full_in_domain=float(full.in_domain), full_out_of_domain=float(full.out_of_domain),
-            ))
-    return emergence.emergence_table(points)
+        mine = [plan for plan in plans(settings) if plan.model == 0 and plan.step == step]
+        if not mine:
+            continue
+        outcomes = [read_outcomes(run, plan.name) for plan in mine]
+        full_dev, full_out = read_outcomes(run, full_name(0, step))
+        points.append(emergence.Point(
+            step=step,
+            sparsity=np.concatenate([
+                np.full(len(dev), plan.sparsity)
+                for plan, (dev, _) in zip(mine, outcomes, strict=True)
+            ]),
+            in_domain=emergence.Outcomes(
+                np.concatenate([dev for dev, _ in outcomes]), full_dev[0]
+            ),
+            out_of_domain=emergence.Outcomes(
+                np.concatenate([out[:, rows] for _, out in outcomes]), full_out[0, rows], strata
+            ),
+        ))
+    return points
+
+
+def sparser(
+    settings: Settings, data: StudyData, run: Run, final: list[AtSparsity]
+) -> dict[str, float]:
+    """Sparsest minus least sparse out of domain: difference, interval over examples, p over seeds.
+
+    Empty with one sparsity. p: one-sided permutation of the subnetworks' sparsity labels.
+    """
+    if len(final) < 2:
+        return {}
+    rows, strata = scored(data.ood, data.score_groups)
+    low, high = (read_outcomes(run, at.plan.name)[1] for at in (final[0], final[-1]))
+    both = np.concatenate([low[:, rows], high[:, rows]])
+    drawn = resampled_scores(both, strata, seed=settings.seed, n=settings.n_null)
+    k = len(low)
+    ends = central(drawn[:, k:].mean(1) - drawn[:, :k].mean(1))
+    means = [ood_score(part, data.ood, data.score_groups) for part in (low, high)]
+    ways = comb(len(low) + len(high), len(low))
+    return {
+        "difference": float(means[1].mean() - means[0].mean()),
+        "low": float(ends[0]), "high": float(ends[1]),
+        "p": permutation_p(means[0], means[1], seed=settings.seed, tail="greater"),
+        "p_smallest": max(1 / ways, 1e-4),
+    }
 
 
 def searched_sparsities(settings: Settings) -> str:
@@ -181,5 +232,3 @@ def searched_sparsities(settings: Settings) -> str:
     found = sorted({p.sparsity for p in plans(settings)
                     if p.model == 0 and p.step == checkpoint_steps(settings)[-1]})
     return ", ".join(f"{s:.0%}" for s in found)
-
-

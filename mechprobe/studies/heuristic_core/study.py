@@ -23,6 +23,7 @@ from mechprobe.studies.heuristic_core.models import (
     train_model,
     use_threads,
 )
+from mechprobe.studies.heuristic_core.parity import soft_unit
 from mechprobe.studies.heuristic_core.search import OpenModel, Plan, plans
 from mechprobe.studies.heuristic_core.settings import Settings
 from mechprobe.studies.heuristic_core.write import write_results
@@ -78,6 +79,11 @@ def compute(settings: Settings, data: StudyData, run: Run) -> None:
             f"search-{plan.name}",
             lambda p=plan: search.find(at(p.model, p.step), run, p),
         )
+    for sparsity in settings.sparsities:
+        run.unit(
+            f"soft-sparsity-{sparsity:g}",
+            lambda s=sparsity: soft_unit(at(0, last), run, Plan(0, last, s, settings.n_masks)),
+        )
     main = Plan(0, last, settings.sparsities[0], settings.n_masks)
     for name, analyse in ANALYSES.items():
         run.unit(
@@ -89,4 +95,5 @@ ANALYSES: dict[str, Callable[[OpenModel, Run, Plan], dict]] = {
     "core": analysis.core_unit,
     "edits": analysis.edits_unit,
     "attention": analysis.attention_unit,
+    "dependence": analysis.dependence_unit,
 }

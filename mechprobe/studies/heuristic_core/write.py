@@ -40,24 +40,19 @@ def write_tables(results: Results, run: Run) -> dict[str, str]:
     whole: dict[str, pd.DataFrame] = {
         "subnetworks": results.members, "full-models": results.models,
         "sub-cases": results.groups, "spread": results.spreads,
+        "published-parity": pd.concat([at.parity for at in results.final]),
         "emergence": results.emergence, "core-overlap": results.core_overlap,
         "first-kept": results.first_kept,
     }
     for at in results.final:
         tag = f"{at.plan.sparsity:g}"
-        whole[f"overlap-{tag}"] = at.overlap
+        whole[f"overlap-sparsity-{tag}"] = at.overlap
         if at.necessity is not None:
-            whole[f"necessity-{tag}"] = at.necessity
-        if at.attention_core is not None:
-            whole[f"attention-core-{tag}"] = at.attention_core
-        edits = at.edits if at.edits is not None else pd.DataFrame({"subnetwork": []})
-        for name in edits.subnetwork.unique():
-            part = edits[edits.subnetwork == name]
-            part = part.sort_values("out_of_domain_change", key=abs, ascending=False)
-            whole[f"edits-{name}-{tag}"] = part
+            whole[f"necessity-sparsity-{tag}"] = at.necessity
     for name, table in whole.items():
         run.write_table(f"tables/{name}.csv", table)
-    return {name: f"tables/{name}.csv" for name, table in whole.items() if len(table)}
+    there = sorted(path.stem for path in run.path("tables").glob("*.csv"))
+    return {name: f"tables/{name}.csv" for name in there if name not in whole or len(whole[name])}
 
 
 def summary(settings: Settings, results: Results) -> list[str]:
@@ -110,8 +105,11 @@ def sections(
 
     tags = {f"{at.plan.sparsity:g}": at for at in results.final}
 
-    def each(name: str, caption: str) -> dict[str, str]:
-        return {f"{name}-{tag}": f"{caption} ({float(tag):.0%} closed)" for tag in tags}
+    def each(name: str, caption: str, mark: str = "") -> dict[str, str]:
+        return {f"{name}-{mark}{tag}": f"{caption} ({float(tag):.0%} closed)" for tag in tags}
+
+    def tabled(name: str, caption: str) -> dict[str, str]:
+        return each(name, caption, "sparsity-")
 
     return [
         section(
@@ -124,6 +122,8 @@ def sections(
                 "beyond evaluation sampling on their shared examples.",
             ],
             {"spread": "Spread of subnetworks, in domain and out of domain",
+             "published-parity": "Soft gates (as the paper scores them) beside binary gates (all "
+             "other tables)",
              "sub-cases": "Accuracy by out-of-domain sub-case",
              "full-models": "Full models, with 95 % intervals over examples (Wilson)",
              "subnetworks": "Every subnetwork"},
@@ -136,7 +136,7 @@ def sections(
                 "the same sizes, drawn from all layers, or with as many heads in each layer as "
                 "each subnetwork keeps.",
             ],
-            each("overlap", "Core size and mean Jaccard similarity against chance"),
+            tabled("overlap", "Core size and mean Jaccard similarity against chance"),
             {"keep-frequency": "How often each head and MLP layer is kept",
              **each("overlap", "Observed overlap against random sets"),
              **each("jaccard", "Similarity of kept heads between subnetworks")},
@@ -146,20 +146,34 @@ def sections(
                 "MLPs stay open in these tests. 'close' shuts a set of heads in the full model, "
                 "'keep' shuts all other heads. p counts random sets at least as extreme in domain; "
                 f"{settings.n_random_sets} sets give at best "
-                f"{1 / (1 + settings.n_random_sets):.3f}. Examples here were not used to choose "
-                "anything.",
+                f"{1 / (1 + settings.n_random_sets):.3f}. Columns ending in _low and _high are the "
+                "range over sets, _ci_low and _ci_high 95 % bootstrap intervals over examples. "
+                "Examples here were not used to choose anything.",
             ],
-            each("necessity", "Keep or close the core, and random sets of equal size"), {},
+            {**tabled("necessity", "Keep or close the core, and random sets of equal size"),
+             **tabled("core-contrasts", "The core minus random sets")},
+            each("core", "The core beside random sets with as many heads in each layer"),
         ),
         section(
             "Which heads make a subnetwork generalise", [
                 "Each head of the best (worst) subnetwork is flipped: open heads are closed, "
                 "closed heads opened. Best and worst were chosen on other examples than those "
-                "scored here. p: exact McNemar test, Holm-corrected over heads.",
+                "scored here. Intervals: 95 % bootstrap over examples; p: exact McNemar test, "
+                "Holm-corrected over heads.",
             ],
-            {**each("edits-best", "Flip one head of the best subnetwork"),
-             **each("edits-worst", "Flip one head of the worst subnetwork")},
+            {**tabled("head-edits-best", "Flip one head of the best subnetwork"),
+             **tabled("head-edits-worst", "Flip one head of the worst subnetwork")},
             each("edits", "Change out of domain when one head is flipped; core heads framed"),
+        ),
+        section(
+            "Do the further heads depend on the core?", [
+                "Path patching in the full model: the core's heads are closed, the heads that only "
+                "the best subnetwork keeps are recomputed, and only their new outputs are put into "
+                "an otherwise untouched run. Numbers are drops of the log odds of the right answer "
+                "(nats) on out-of-domain examples not used to choose anything.",
+            ],
+            tabled("dependence", "Paths from the core through the further heads"),
+            each("dependence", "The core's path beside paths from random heads"),
         ),
         section(
             "Where heads look", [
@@ -167,14 +181,16 @@ def sections(
                 "the other sentence (overlap), [SEP], [CLS] (first), the word before, after, and "
                 "itself. p: core label permuted over heads.",
             ],
-            each("attention-core", "Core heads against the others"),
+            tabled("attention-core", "Core heads against the others"),
             each("attention", "Each head's attention; core heads apart"),
         ),
         section(
             "Over training", [
                 "Effective size: the smallest share of sites, among the sparsities searched "
                 f"({searched_sparsities(settings)} closed at the end), whose subnetworks keep "
-                "accuracy within 3 points of the full model at that step; 1 when none does.",
+                "accuracy within 3 points of the full model at that step; 1 when none does. Steps "
+                "are compared over the sparsities searched at all of them; the verdict on sizes "
+                "uses all sparsities of the last step. Intervals: 95 % bootstrap over examples.",
             ],
             {"emergence": "Accuracy and effective size over training",
              "core-overlap": "How much of the final core earlier subnetworks keep",
@@ -189,7 +205,13 @@ def notes(settings: Settings, data: StudyData) -> list[str]:
     found = [
         f"Sparsity rule: {settings.rule}; {settings.mask_steps or 'published'} steps a mask; "
         f"baseline: {settings.baseline}; KL to the full model's outputs, never the labels.",
-        f"{data.train.n_truncated} training pairs were cut to {settings.max_length} tokens.",
+        f"Cut to {settings.max_length} tokens: {data.train.n_truncated} training pairs, "
+        f"{data.dev.n_truncated} of {len(data.dev.examples)} in-domain and "
+        f"{data.ood.n_truncated} of {len(data.ood.examples)} out-of-domain test pairs.",
+        "Claims about subnetworks rest on the first model alone; the others give the spread "
+        "between full models." if settings.n_models > 1 and not settings.n_masks_others else
+        f"{settings.n_models} model(s), {settings.n_masks_others} subnetworks of each after the "
+        "first.",
     ]
     if settings.encoder is None:
         found.append(

@@ -14,7 +14,8 @@ from mechprobe.models import attention_patterns
 from mechprobe.sites import Site, SiteGrid
 from mechprobe.studies.heuristic_core.attention import (
     KINDS,
-    attention_shares,
+    AttentionSums,
+    attention_sums,
     core_attention,
     smallest_p,
     targets,
@@ -84,7 +85,7 @@ def by_loops(opened, split):
 
 def test_shares_equal_loops_over_every_weight(opened):
     split = opened.data.dev
-    shares = attention_shares(opened, split)
+    shares = attention_sums(opened, split).shares()
     assert tuple(shares) == KINDS
     for kind, expected in by_loops(opened, split).items():
         assert shares[kind].dtype == np.float64
@@ -99,7 +100,7 @@ def test_heads_that_look_everywhere_share_by_counting(opened):
         for block in even.model.blocks:
             block.attn.W_Q.zero_()
             block.attn.b_Q.zero_()
-    shares = attention_shares(even, opened.data.dev)
+    shares = attention_sums(even, opened.data.dev).shares()
     ratios = {kind: [] for kind in KINDS}
     for batch in opened.data.dev.batches:
         query, kinds = targets(batch, CLS, SEP)
@@ -111,13 +112,23 @@ def test_heads_that_look_everywhere_share_by_counting(opened):
         np.testing.assert_allclose(shares[kind], np.mean(values), atol=1e-6)
 
 
+def each_alike(values, n=5):
+    """The same attention on each of n examples of three queries."""
+    return AttentionSums(
+        {kind: np.tile(3 * np.asarray(v, float), (n, 1)) for kind, v in values.items()},
+        np.full(n, 3),
+    )
+
+
 HEADS = [s for s in SiteGrid(2, 4) if s.kind == "head"]
 
 
 def test_the_core_is_compared_with_every_other_choice_of_heads():
     values = np.array([0.1, 0.5, 0.2, 0.15, 0.6, 0.05, 0.1, 0.3])
     core = [Site("head", 0, 1), Site("head", 1, 0)]
-    table = core_attention({"overlap": values, "first": values[::-1]}, HEADS, core, 500, 0)
+    table = core_attention(
+        each_alike({"overlap": values, "first": values[::-1]}), HEADS, core, 500, 0
+    )
     row = table.set_index("attention").loc["overlap"]
     assert row.core == pytest.approx(0.55)
     assert row.rest == pytest.approx(values[[0, 2, 3, 5, 6, 7]].mean())
@@ -137,8 +148,8 @@ def test_many_heads_are_permuted_at_random_from_the_seed():
     heads = [s for s in SiteGrid(6, 6) if s.kind == "head"]
     rng = np.random.default_rng(0)
     values = {"overlap": rng.random(36), "next": np.r_[np.ones(6), rng.random(30) / 2]}
-    table = core_attention(values, heads, heads[:6], 300, 1)
-    again = core_attention(values, heads, heads[:6], 300, 1)
+    table = core_attention(each_alike(values), heads, heads[:6], 300, 1)
+    again = core_attention(each_alike(values), heads, heads[:6], 300, 1)
     assert table.equals(again)
     p = dict(zip(table.attention, table.p, strict=True))
     assert p["next"] == pytest.approx(2 / 301)
@@ -148,4 +159,18 @@ def test_many_heads_are_permuted_at_random_from_the_seed():
 def test_a_core_of_all_heads_has_no_rest():
     for core in (HEADS, []):
         with pytest.raises(InputError, match="two groups are compared"):
-            core_attention({"overlap": np.arange(8.0)}, HEADS, core, 10, 0)
+            core_attention(each_alike({"overlap": np.arange(8.0)}), HEADS, core, 10, 0)
+
+
+def test_the_interval_of_the_difference_is_over_examples():
+    rng = np.random.default_rng(3)
+    queries = rng.integers(2, 9, size=200)
+    sums = rng.random((200, 8)) * queries[:, None]
+    sums[:, 1] += 0.5 * queries
+    found = AttentionSums({"overlap": sums}, queries)
+    row = core_attention(found, HEADS, [HEADS[1]], 2_000, 0).iloc[0]
+    assert row.low < row.difference < row.high
+    assert row.difference == pytest.approx(0.5, abs=0.05)
+    contrast = (sums[:, 1] - np.delete(sums, 1, axis=1).mean(1)) / queries
+    spread = np.sqrt(np.average((contrast - row.difference) ** 2, weights=queries) / 200)
+    assert row.high - row.low == pytest.approx(2 * 1.96 * spread, rel=0.25)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -9,12 +10,16 @@ import pytest
 
 from mechprobe.locate.subnetworks import SubnetworkSet
 from mechprobe.sites import Site, SiteGrid
+from mechprobe.stats import resample_counts
 from mechprobe.studies.heuristic_core.emergence import (
-    PointScores,
+    Outcomes,
+    Point,
     core_overlap,
     effective_size,
     emergence_table,
     first_kept,
+    size_difference,
+    size_draws,
 )
 
 GRID = SiteGrid(2, 3)
@@ -48,31 +53,82 @@ def test_members_of_one_sparsity_are_averaged():
     assert effective_size(sparsity, np.array([0.9, 0.85, 0.9, 0.9]), 0.9) == pytest.approx(0.5)
 
 
-def test_steps_compare_over_the_sparsities_all_of_them_have():
-    def point(step, sparsity, inside):
-        values = np.array(inside)
-        return PointScores(step, np.array(sparsity), values, values / 2, 0.9, 0.5)
+N = 200
 
+
+def right(share, n=N):
+    """Outcomes of n examples of which a share is right, spread evenly."""
+    return (np.arange(n) < round(share * n)).astype(float)
+
+
+def point(step, sparsity, inside, full=0.9):
+    """A step whose subnetworks have these accuracies in domain and half of them out of domain."""
+    made = [
+        Outcomes(np.stack([right(scale * a) for a in inside]), right(scale * full))
+        for scale in (1, 0.5)
+    ]  # fmt: skip
+    return Point(step, np.array(sparsity), *made)
+
+
+def test_steps_compare_over_the_sparsities_all_of_them_have():
     table = emergence_table([
         point(1, [0.3, 0.5, 0.5], [0.9, 0.6, 0.8]), point(2, [0.5, 0.7], [0.8, 0.1])
-    ])  # fmt: skip
+    ], n=20)  # fmt: skip
     np.testing.assert_allclose(table.in_domain, [0.7, 0.8])
     np.testing.assert_allclose(table.out_of_domain, [0.35, 0.4])
+    assert table.size_in_domain.tolist() == [1.0, 1.0]  # at 30 % it would do, but step 2 lacks it
     apart = emergence_table([
         point(1, [0.3, 0.3, 0.3, 0.5], [0.9, 0.9, 0.9, 0.5]), point(2, [0.7], [0.1])
-    ])  # fmt: skip
+    ], n=20)  # fmt: skip
     np.testing.assert_allclose(apart.in_domain, [0.7, 0.1])
+    np.testing.assert_allclose(apart.size_in_domain, [0.7, 1.0])
+
+
+def test_each_sparsity_counts_once():
+    table = emergence_table([
+        point(1, [0.3, 0.5], [0.8, 0.6]),
+        point(2, [0.3, 0.5, 0.5, 0.5, 0.7], [0.8, 0.6, 0.6, 0.6, 0.1]),
+    ], n=20)  # fmt: skip
+    assert table.in_domain.tolist() == pytest.approx([0.7, 0.7])
 
 
 def test_the_table_over_training():
-    point = PointScores(
-        step=100, sparsity=np.array([0.3, 0.5]), in_domain=np.array([0.9, 0.88]),
-        out_of_domain=np.array([0.4, 0.1]), full_in_domain=0.9, full_out_of_domain=0.42,
-    )  # fmt: skip
-    (row,) = emergence_table([point]).itertuples()
+    made = point(100, [0.3, 0.5], [0.9, 0.88])
+    outside = Outcomes(np.stack([right(0.4), right(0.1)]), right(0.42))
+    (row,) = emergence_table([replace(made, out_of_domain=outside)], n=300).itertuples()
     assert (row.step, row.full_in_domain, row.full_out_of_domain) == (100, 0.9, 0.42)
     assert (row.in_domain, row.out_of_domain) == (pytest.approx(0.89), pytest.approx(0.25))
     assert (row.size_in_domain, row.size_out_of_domain) == (pytest.approx(0.5), pytest.approx(0.7))
+    assert row.size_in_domain_low <= row.size_in_domain <= row.size_in_domain_high
+
+
+def test_sizes_are_drawn_by_resampling_the_examples_of_every_row_together():
+    sparsity = np.array([0.5, 0.5, 0.3])
+    rng = np.random.default_rng(0)
+    strata = np.array(["a", "b"] * (N // 2))
+    outcomes = Outcomes((rng.random((3, N)) < 0.85).astype(float), right(0.87), strata)
+    size, drawn = size_draws(sparsity, outcomes, seed=4, n=50)
+    counts = resample_counts(strata, 50, seed=4)
+
+    def by_hand(weights):
+        score = lambda row: np.mean([  # noqa: E731
+            np.average(row[strata == s], weights=weights[strata == s]) for s in "ab"
+        ])
+        rows = outcomes.subnetworks
+        accuracy = np.array([score(rows[2]), score(rows[:2].mean(0))])
+        return effective_size(np.array([0.3, 0.5]), accuracy, score(outcomes.full))
+
+    assert size == by_hand(np.ones(N))
+    assert drawn.tolist() == [by_hand(row) for row in counts]
+    assert len(set(drawn)) > 1
+
+
+def test_the_difference_of_sizes():
+    made = point(1, [0.3, 0.5], [0.95, 0.95])
+    outside = Outcomes(np.stack([right(0.2), right(0.1)]), right(0.8))
+    found = size_difference(replace(made, out_of_domain=outside), n=200)
+    assert (found["in_domain"], found["out_of_domain"]) == (0.5, 1.0)
+    assert (found["difference"], found["low"], found["high"]) == (0.5, 0.5, 0.5)
 
 
 @pytest.fixture

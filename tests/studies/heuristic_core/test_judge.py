@@ -11,10 +11,12 @@ import pytest
 from mechprobe.locate.subnetworks import SubnetworkSet
 from mechprobe.sites import Site, SiteGrid
 from mechprobe.studies.heuristic_core.emergence import (
-    PointScores,
+    Outcomes,
+    Point,
     core_overlap,
     emergence_table,
     first_kept,
+    size_difference,
 )
 from mechprobe.studies.heuristic_core.judge import extra_heads, judge_all
 from mechprobe.studies.heuristic_core.results import AtSparsity, Results
@@ -43,10 +45,12 @@ def nets(make_net):
     return SubnetworkSet(tuple(make_net(f"{CORE} {e}", GRID, i) for i, e in enumerate(extra)))
 
 
-def edit(head, change, inside, p, *, name="best", kind="remove", core=False):
+def edit(head, change, inside, p, *, kind="remove", core=False):
     return {
-        "subnetwork": name, "head": head, "edit": kind, "in_core": core,
+        "subnetwork": "best", "head": head, "edit": kind, "in_core": core,
         "in_domain_change": inside, "out_of_domain_change": change, "p": p, "p_corrected": p,
+        "in_domain_low": inside, "in_domain_high": inside,
+        "out_of_domain_low": change, "out_of_domain_high": change,
     }  # fmt: skip
 
 
@@ -61,20 +65,35 @@ def at(nets):
     ]  # fmt: skip
     columns = ["test", "heads", "sets", "in_domain", "out_of_domain", "p"]
     necessity = pd.DataFrame(rows, columns=columns).astype({"p": float})
-    necessity = necessity.assign(in_domain_low=0.7, in_domain_high=0.9)
+    necessity = necessity.assign(
+        in_domain_low=0.7, in_domain_high=0.9, in_domain_ci_low=0.7, in_domain_ci_high=0.9,
+        out_of_domain_ci_low=0.0, out_of_domain_ci_high=0.2,
+    )  # fmt: skip
+    contrasts = pd.DataFrame([
+        {"test": test, "against": "random, same layers", "sets": 20, "in_domain_difference": -0.3,
+         "in_domain_ci_low": -0.4, "in_domain_ci_high": -0.2}
+        for test in ("close", "keep")
+    ])  # fmt: skip
+    paths = [
+        ("core -> further heads", 0.5, 0.4, 0.6, 1, np.nan),
+        ("further heads closed", 1.5, 1.4, 1.6, 1, np.nan),
+        ("core -> 2.0", 0.3, 0.2, 0.4, 1, np.nan), ("2.0 closed", 0.7, 0.6, 0.8, 1, np.nan),
+        ("random -> further heads", 0.1, 0.0, 0.2, 20, 1 / 21),
+    ]  # fmt: skip
+    dependence = pd.DataFrame(paths, columns=["path", "drop", "low", "high", "sets", "p"])
     attention = pd.DataFrame([
         {"attention": "overlap", "core": 0.4, "rest": 0.1, "difference": 0.3, "p": 0.004},
         {"attention": "first", "core": 0.1, "rest": 0.4, "difference": -0.3, "p": 0.9},
-    ])
+    ]).assign(low=0.2, high=0.4)
     edits = pd.DataFrame([
         edit("0.0", -0.2, -0.01, 1e-5), edit("2.0", 0.05, 0.0, 1e-5),
         edit("0.1", -0.4, -0.3, 1e-9, core=True), edit("3.3", -0.9, 0.0, 1e-9, kind="add"),
-        edit("3.3", -0.5, 0.0, 1e-9, name="worst"),
     ])  # fmt: skip
     return AtSparsity(
         plan=Plan(0, 120, 0.7, 4), found=nets, core=core, spread=dict(SPREAD),
-        overlap=nets.overlap(0, 200), necessity=necessity, edits=edits,
-        attention_heads=pd.DataFrame(), attention_core=attention,
+        overlap=nets.overlap(0, 200), parity=pd.DataFrame(), necessity=necessity,
+        core_tests=None, contrasts=contrasts, edits=edits, attention_heads=pd.DataFrame(),
+        attention_core=attention, dependence=dependence,
     )  # fmt: skip
 
 
@@ -82,13 +101,11 @@ def at(nets):
 def results(at, nets, make_net):
     early = SubnetworkSet((make_net(f"{CORE} 3.2", GRID, 0), make_net(f"{CORE} 1.3", GRID, 1)))
     sets = [(60, early), (120, nets)]
-    points = [
-        PointScores(
-            step=step, sparsity=np.array([0.7, 0.8]), in_domain=np.array([0.9, 0.5]),
-            out_of_domain=np.array([0.3, 0.0]), full_in_domain=0.9, full_out_of_domain=0.6,
-        )
-        for step in (60, 120)
-    ]  # fmt: skip
+    shares = (0, 0.3, 0.5, 0.6, 0.9)
+    right = {share: (np.arange(100) < 100 * share).astype(float) for share in shares}
+    inside = Outcomes(np.stack([right[0.9], right[0.5]]), right[0.9])
+    outside = Outcomes(np.stack([right[0.3], right[0]]), right[0.6])
+    points = [Point(step, np.array([0.7, 0.8]), inside, outside) for step in (60, 120)]
     models = pd.DataFrame([
         {"model": 0, "step": step, "in_domain": value, "in_domain_low": value - 0.02,
          "in_domain_high": value + 0.02, "out_of_domain": 0.6}
@@ -98,7 +115,9 @@ def results(at, nets, make_net):
     sparser = replace(at, plan=Plan(0, 120, 0.8, 4), spread=dict(SPARSER))
     return Results(
         members=nothing, models=models, groups=nothing, spreads=nothing, final=[at, sparser],
-        emergence=emergence_table(points), core_overlap=core_overlap(sets, HEADS, at.core),
+        sparser={"difference": -0.28, "low": -0.3, "high": -0.2, "p": 0.01, "p_smallest": 0.001},
+        emergence=emergence_table(points, n=50), sizes=size_difference(points[-1], n=50),
+        core_overlap=core_overlap(sets, HEADS, at.core),
         first_kept=first_kept(sets, HEADS, at.core), full_groups={}, between_models={},
         majority=0.5,
     )  # fmt: skip
@@ -120,7 +139,7 @@ def test_every_claim_in_the_papers_order(results):
         ("Core heads compare words", HELD),
         ("Core heads emerge early in trainin", HELD),
         ("Generalisation comes from further ", HELD),
-        ("The further heads depend on the co", UNTESTED),
+        ("The further heads depend on the co", HELD),
         ("The effective size out of domain i", HELD),
         ("At 80% sparsity subnetworks unifor", HELD),
     ]
@@ -140,7 +159,10 @@ def test_numbers_come_from_the_tables(results):
     assert f"{100 * 9 / 32:.1f} %" in early
     further = by_claim["Generalisation comes from further heads"]
     assert further.startswith("removing 1 of 2 non-core heads")
-    assert "largest: 0.0, -20.0 points out of domain, -1.0 in domain" in further
+    assert "largest: 0.0, -20.0 points [-20.0, -20.0] out of domain, -1.0 [" in further
+    depends = by_claim["The further heads depend on the core's outputs"]
+    assert "the 1 further heads" in depends
+    assert "by 0.50 nats [0.40, 0.60]" in depends
 
 
 def test_without_a_core_nothing_about_it_is_claimed(results, at):
@@ -153,6 +175,12 @@ def test_without_a_core_nothing_about_it_is_claimed(results, at):
         assert any(f"{word} by all 4 subnetworks" in text for text in texts)
     no_core = replace(results, final=[replace(at, core=[], attention_core=None)])
     assert dict(verdicts(no_core))["Core heads emerge early in trainin"] == UNTESTED
+
+
+def test_a_failed_control_leaves_nothing_to_judge(results):
+    control, *others = verdicts(replace(results, majority=0.88))
+    assert control[1] == FAILED
+    assert {found for _, found in others} == {UNTESTED}
 
 
 def test_without_earlier_checkpoints_nothing_is_early(results):
@@ -177,7 +205,6 @@ def test_too_few_draws_test_nothing(results):
         ([edit("0.0", 0.2, 0.0, 1e-5)], FAILED),
         ([edit("0.1", -0.2, 0.0, 1e-5, core=True)], UNTESTED),
         ([edit("0.0", -0.2, 0.0, 1e-5, kind="add")], UNTESTED),
-        ([edit("0.0", -0.2, 0.0, 1e-5, name="worst")], UNTESTED),
     ],
 )
 def test_which_removals_count_as_further_heads(at, rows, expected):

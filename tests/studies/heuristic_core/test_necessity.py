@@ -36,7 +36,7 @@ def test_random_sets_are_as_large_as_the_core(same_layers):
 
 def test_every_row_is_what_its_gates_give(opened, accuracies):
     data, groups = opened.data, opened.data.score_groups
-    table = core_tests(opened, CORE, data.dev, data.ood, groups, 2, 3)
+    table, contrasts = core_tests(opened, CORE, data.dev, data.ood, groups, 2, 3)
     heads = [site for site in opened.grid if site.kind == "head"]
     sets = [("core", CORE)]
     for name, same in (("random", False), ("random, same layers", True)):
@@ -57,6 +57,13 @@ def test_every_row_is_what_its_gates_give(opened, accuracies):
         outside = accuracies(opened, gates, data.ood)
         assert row.out_of_domain == pytest.approx(np.mean([outside[g] for g in groups]))
     assert table.in_domain.nunique() > 1
+    for name in ("in_domain", "out_of_domain"):
+        assert (table[f"{name}_ci_low"] <= table[name]).all()
+        assert (table[name] <= table[f"{name}_ci_high"]).all()
+    close = table[table.test == "close"].groupby("heads").in_domain.mean()
+    row = contrasts.set_index(["test", "against"]).loc[("close", "random")]
+    assert row.in_domain_difference == pytest.approx(close["core"] - close["random"])
+    assert row.in_domain_ci_low <= row.in_domain_difference <= row.in_domain_ci_high
 
 
 def test_the_summary_counts_sets_at_least_as_extreme():
@@ -65,6 +72,8 @@ def test_the_summary_counts_sets_at_least_as_extreme():
     rows += [("keep", "random", x, 0.4) for x in (0.8, 0.7, 0.6, 0.5)]
     rows += [("close", "random, same layers", x, 0.3) for x in (0.6, 0.7)]
     table = pd.DataFrame(rows, columns=["test", "heads", "in_domain", "out_of_domain"])
+    for name in ("in_domain", "out_of_domain"):
+        table[f"{name}_ci_low"], table[f"{name}_ci_high"] = table[name] - 0.05, table[name] + 0.05
     found = core_summary(table).set_index(["test", "heads"])
     assert found.loc[("close", "random"), "p"] == pytest.approx(3 / 5)  # .4 and .5, and the core
     assert found.loc[("keep", "random"), "p"] == pytest.approx(2 / 5)
@@ -72,6 +81,8 @@ def test_the_summary_counts_sets_at_least_as_extreme():
     for alone in (("full", "all"), ("keep", "core"), ("close", "core")):
         assert np.isnan(found.loc[alone, "p"])
         assert found.loc[alone, "sets"] == 1
+    assert found.loc[("close", "core"), "in_domain_ci_low"] == pytest.approx(0.45)
+    assert np.isnan(found.loc[("close", "random"), "in_domain_ci_low"])
     close = found.loc[("close", "random")]
     assert (close.sets, close.in_domain_low, close.in_domain_high) == (4, 0.4, 0.7)
     assert close.in_domain == pytest.approx(0.55)

@@ -28,8 +28,7 @@ def test_words():
 
 
 def test_a_claim_becomes_plain_text():
-    claim = verdict.dependence_claim()
-    assert claim.verdict == UNTESTED
+    claim = verdict.spread_claim(SPREAD, 0.5)
     assert set(claim.as_dict()) == {"claim", "verdict", "numbers", "paper"}
     assert all(isinstance(text, str) and text for text in claim.as_dict().values())
 
@@ -40,7 +39,8 @@ def test_a_claim_becomes_plain_text():
 )
 def test_the_control(low, outside, expected):
     inside = {"estimate": 0.75, "low": low, "high": 0.8}
-    claim = verdict.control_claim(inside, outside, 0.5)
+    claim = verdict.control_claim(inside, outside, 0.5, "QQP: 91.2")
+    assert claim.paper == "QQP: 91.2"
     assert claim.verdict == expected
     for number in ("in domain 75.0", f"[{100 * low:.1f}, 80.0]", "against 50.0", "10 to 90"):
         assert number in claim.numbers
@@ -92,7 +92,9 @@ def test_the_shared_core(numbers, expected):
 )
 def test_the_core_is_needed(p, sets, expected):
     row = {"p": p, "sets": sets, "in_domain": 0.8, "in_domain_low": 0.7, "in_domain_high": 0.9}
-    claim = verdict.needed_claim(row, 0.55, 0.9)
+    contrast = {"in_domain_difference": -0.25, "in_domain_ci_low": -0.3, "in_domain_ci_high": -0.2}
+    claim = verdict.needed_claim(row, 0.55, 0.9, contrast)
+    assert "core minus random -25.0 points [-30.0, -20.0]" in claim.numbers
     assert claim.verdict == expected
     assert f"{sets} random sets closed 80.0 (70.0 to 90.0)" in claim.numbers
     assert f"smallest possible {1 / (1 + sets):.3f}" in claim.numbers
@@ -100,14 +102,19 @@ def test_the_core_is_needed(p, sets, expected):
 
 @pytest.mark.parametrize(
     ("keep_in", "keep_out", "p", "expected"),
-    [(0.85, 0.1, 0.048, HELD), (0.4, 0.1, 0.048, FAILED), (0.85, 0.52, 0.048, FAILED),
+    [(0.85, 0.1, 0.048, HELD), (0.85, 0.49, 0.048, FAILED),
+     (0.4, 0.1, 0.048, FAILED), (0.85, 0.52, 0.048, FAILED),
      (0.85, 0.1, 0.1, FAILED)],
 )  # fmt: skip
 def test_the_core_is_shallow(keep_in, keep_out, p, expected):
     random = {"sets": 20, "in_domain": 0.7, "out_of_domain": 0.3, "p": p}
-    claim = verdict.shallow_claim(keep_in, keep_out, 0.9, 0.6, random)
+    keep = {"in_domain": keep_in, "in_domain_ci_low": 0.0, "in_domain_ci_high": 1.0,
+            "out_of_domain": keep_out, "out_of_domain_ci_low": keep_out - 0.03,
+            "out_of_domain_ci_high": keep_out + 0.03}  # fmt: skip
+    claim = verdict.shallow_claim(keep, 0.9, 0.6, random)
     assert claim.verdict == expected
-    assert f"out of domain {100 * keep_out:.1f} (full 60.0)" in claim.numbers
+    ends = f"[{100 * keep_out - 3:.1f}, {100 * keep_out + 3:.1f}]"
+    assert f"out of domain {100 * keep_out:.1f} {ends} (full 60.0)" in claim.numbers
     assert f"20 random sets, as many in each layer, keep 70.0 in domain (p = {p:.3f})" in (
         claim.numbers
     )
@@ -119,7 +126,8 @@ def test_the_core_is_shallow(keep_in, keep_out, p, expected):
      (0.2, 0.25, 0.25, UNTESTED)],
 )  # fmt: skip
 def test_the_core_compares_words(difference, p, smallest, expected):
-    row = {"core": 0.1 + difference, "rest": 0.1, "difference": difference, "p": p}
+    row = {"core": 0.1 + difference, "rest": 0.1, "difference": difference, "p": p,
+           "low": difference - 0.01, "high": difference + 0.01}  # fmt: skip
     claim = verdict.overlap_attention_claim(row, smallest)
     assert claim.verdict == expected
     assert "other heads 10.0" in claim.numbers
@@ -140,19 +148,51 @@ def test_the_core_comes_early(observed, p, smallest, expected):
 
 @pytest.mark.parametrize(("n", "expected"), [(0, FAILED), (2, HELD)])
 def test_further_heads(n, expected):
-    claim = verdict.extra_heads_claim(n, 9, -0.2, -0.01, "2.3")
+    largest = {"head": "2.3", "out_of_domain_change": -0.2, "out_of_domain_low": -0.25,
+               "out_of_domain_high": -0.15, "in_domain_change": -0.01, "in_domain_low": -0.02,
+               "in_domain_high": 0.0}  # fmt: skip
+    claim = verdict.extra_heads_claim(n, 9, largest)
     assert claim.verdict == expected
     assert f"removing {n} of 9 non-core heads" in claim.numbers
-    assert "largest: 2.3, -20.0 points out of domain, -1.0 in domain" in claim.numbers
+    assert "largest: 2.3, -20.0 points [-25.0, -15.0] out of domain, -1.0 " in claim.numbers
 
 
 @pytest.mark.parametrize(
-    ("inside", "outside", "full", "expected"),
-    [(0.5, 0.9, 0.5, HELD), (0.5, 0.5, 0.5, FAILED), (0.5, 0.3, 0.5, FAILED),
-     (0.5, 0.9, 0.05, UNTESTED)],
+    ("core", "p", "sets", "expected"),
+    [((0.4, 0.3), 0.048, 20, HELD), ((0.4, -0.1), 0.048, 20, FAILED),
+     ((0.4, 0.3), 0.2, 20, FAILED), ((0.4, 0.3), 0.05, 19, UNTESTED),
+     ((0.0, 0.0), 1.0, 20, UNTESTED)],
 )  # fmt: skip
-def test_the_size_out_of_domain(inside, outside, full, expected):
-    claim = verdict.size_claim(inside, outside, "30%, 50%", full)
+def test_the_further_heads_depend_on_the_core(core, p, sets, expected):
+    drop, low = core
+    claim = verdict.dependence_claim(
+        {"drop": drop, "low": low, "high": 0.5},
+        {"drop": 0.1, "low": 0.0, "high": 0.2, "p": p, "sets": sets},
+        {"drop": 1.5, "low": 1.2, "high": 1.8}, 7,
+    )
+    assert claim.verdict == expected
+    assert f"by {drop:.2f} nats [{low:.2f}, 0.50]" in claim.numbers
+    assert "the 7 further heads" in claim.numbers
+
+
+def test_nothing_is_judged_without_the_positive_control():
+    claims = [verdict.Claim("control", FAILED, "x", "y"), verdict.Claim("other", HELD, "z", "y")]
+    control, other = verdict.without_control(claims)
+    assert control == claims[0]
+    assert (other.verdict, other.claim) == (UNTESTED, "other")
+    assert "the positive control did not hold; z" in other.numbers
+
+
+@pytest.mark.parametrize(
+    ("low", "full", "expected"),
+    [(0.1, 0.5, HELD), (0.0, 0.5, FAILED), (-0.2, 0.5, FAILED), (0.1, 0.05, UNTESTED)],
+)
+def test_the_size_out_of_domain(low, full, expected):
+    sizes = {"in_domain": 0.5, "in_domain_low": 0.5, "in_domain_high": 0.7, "out_of_domain": 0.9,
+             "out_of_domain_low": 0.7, "out_of_domain_high": 1.0, "difference": 0.4, "low": low,
+             "high": 0.5}  # fmt: skip
+    claim = verdict.size_claim(sizes, "30%, 50%", full)
+    assert "50.0 % [50.0, 70.0] of the sites in domain, 90.0 % [70.0, 100.0]" in claim.numbers
     assert claim.verdict == expected
     assert "30%, 50%" in claim.numbers
     assert ("undefined" in claim.numbers) == (expected == UNTESTED)
@@ -171,7 +211,12 @@ def test_sparser_ones_fail(change, expected):
     high = SPREAD | {
         "out_of_domain": 0.02, "out_of_domain_low": 0.0, "out_of_domain_high": 0.04, "range": 0.04,
     } | change  # fmt: skip
-    claim = verdict.sparser_claim(SPREAD, high, 0.5, 0.7)
+    test = {"difference": -0.28, "low": -0.3, "high": -0.26, "p": 0.001, "p_smallest": 0.001}
+    assert verdict.sparser_claim(SPREAD, high, test | {"p": 0.2}, 0.5, 0.7).verdict == FAILED
+    assert verdict.sparser_claim(SPREAD, high, test | {"high": 0.1}, 0.5, 0.7).verdict == FAILED
+    few = test | {"p_smallest": 0.05}
+    assert verdict.sparser_claim(SPREAD, high, few, 0.5, 0.7).verdict == UNTESTED
+    claim = verdict.sparser_claim(SPREAD, high, test, 0.5, 0.7)
     assert claim.verdict == expected
     assert claim.claim.startswith("At 70% sparsity")
     assert "at 50%: 10.0 to 45.0" in claim.numbers
