@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mechprobe.errors import InputError
     from mechprobe.locate.attribute import attribute
+    from mechprobe.locate.direct import direct_logit_attribution
     from mechprobe.locate.search import find_subnetworks
     from mechprobe.locate.subnetworks import Subnetwork, SubnetworkSet
     from mechprobe.models import (
         HookedClassifier,
         build_classifier,
+        build_encoder_decoder,
         from_hf,
+        generate,
         load_model,
         run_with_cache,
         run_with_edits,
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
         to_hf,
     )
     from mechprobe.sites import Site, SiteGrid
-    from mechprobe.tasks import PairExamples, Task, list_tasks, load_task
+    from mechprobe.tasks import PairExamples, Task, list_tasks, load_task, seq2seq_batch
 
 __version__ = "0.1.0"
 
@@ -38,9 +41,12 @@ _HOME = {
     "Task": "tasks",
     "list_tasks": "tasks",
     "load_task": "tasks",
+    "seq2seq_batch": "tasks",
     "HookedClassifier": "models",
     "build_classifier": "models",
+    "build_encoder_decoder": "models",
     "from_hf": "models",
+    "generate": "models",
     "load_model": "models",
     "run_with_cache": "models",
     "run_with_edits": "models",
@@ -51,6 +57,7 @@ _HOME = {
     "SubnetworkSet": "locate.subnetworks",
     "find_subnetworks": "locate.search",
     "attribute": "locate.attribute",
+    "direct_logit_attribution": "locate.direct",
 }
 
 __all__ = [
@@ -65,14 +72,18 @@ __all__ = [
     "__version__",
     "attribute",
     "build_classifier",
+    "build_encoder_decoder",
+    "direct_logit_attribution",
     "find_subnetworks",
     "from_hf",
+    "generate",
     "list_tasks",
     "load_model",
     "load_task",
     "run_with_cache",
     "run_with_edits",
     "save_model",
+    "seq2seq_batch",
     "site_grid",
     "to_hf",
 ]

@@ -8,7 +8,6 @@ effects add up to what closing all of them does.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -35,7 +34,7 @@ def attribute(
     sites: str | Sequence[Site | str] = "heads",
     baseline: str | Baseline = "paired",
     *,
-    method: Literal["first_order", "integrated"] = "first_order",
+    method: str = "first_order",
     steps: int = 10,
     metric: str | Callable[..., Tensor] | None = None,
     n: int | None = 512,

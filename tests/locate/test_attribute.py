@@ -152,7 +152,7 @@ def test_metrics_without_a_gradient_are_refused(small_decoder, prompts, metric, 
 
 def test_an_unknown_method_and_no_steps_are_refused(small_decoder, prompts):
     with pytest.raises(InputError, match="'first_order' or 'integrated'"):
-        path_points("second_order", 3)
+        attribute(small_decoder(), prompts(), method="second_order")
     with pytest.raises(InputError, match="steps=0"):
         attribute(small_decoder(), prompts(), method="integrated", steps=0)
 
