@@ -71,12 +71,14 @@ class AttentionSums:
 @torch.no_grad()
 def attention_sums(opened: OpenModel, split: Split) -> AttentionSums:
     """What each head attends to on each example (Bhaskar et al. 2024, section 5)."""
-    tokenizer = opened.data.tokenizer
+    first, separator = opened.data.tokenizer.cls_token_id, opened.data.tokenizer.sep_token_id
+    assert isinstance(first, int)  # pairs need both
+    assert isinstance(separator, int)
     n, n_heads = len(split.examples), opened.grid.n_head_sites
     sums = {kind: np.zeros((n, n_heads)) for kind in KINDS}
     queries = np.zeros(n, dtype=np.int64)
     for batch in split.batches:
-        query, kinds = targets(batch, tokenizer.cls_token_id, tokenizer.sep_token_id)
+        query, kinds = targets(batch, first, separator)
         patterns = torch.stack(list(attention_patterns(opened.model, batch).values()))
         weight = query.to(patterns.dtype)
         for kind, keys in kinds.items():

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from mechprobe.errors import InputError
 from mechprobe.runs import Run
@@ -49,7 +50,7 @@ class StudyData:
     """Everything the study reads."""
 
     task: Task
-    tokenizer: object
+    tokenizer: PreTrainedTokenizerFast
     train: Encoded
     mask_batches: tuple[Batch, ...]
     dev: Split
@@ -73,7 +74,7 @@ def open_task(settings: Settings) -> Task:
     )
 
 
-def prepare(settings: Settings, task: Task, tokenizer: object | None) -> StudyData:
+def prepare(settings: Settings, task: Task, tokenizer: PreTrainedTokenizerFast | None) -> StudyData:
     """Encode a task; without a tokenizer a word-level one is made of all its text.
 
     Raises:
@@ -122,7 +123,9 @@ def refuse_other_data(task: Task, run: Run) -> None:
         )
 
 
-def make_split(task: Task, examples: PairExamples, tokenizer: object, settings: Settings) -> Split:
+def make_split(
+    task: Task, examples: PairExamples, tokenizer: PreTrainedTokenizerFast, settings: Settings
+) -> Split:
     """Encode examples for scoring, on the settings' device."""
     encoded = encode_pairs(examples, tokenizer, settings.max_length)
     size = EVAL_BATCH - (len(examples) % EVAL_BATCH == 1)  # no batch of one: resampling needs two

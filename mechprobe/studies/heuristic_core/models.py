@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from mechprobe.errors import InputError
 from mechprobe.models.classifier import HookedClassifier, build_classifier
@@ -41,7 +42,7 @@ def fresh_model(settings: Settings, data: StudyData, seed: int) -> HookedClassif
     return attend_to_equal_tokens(model, settings.equal_token_init).to(settings.device)
 
 
-def check_encoder(settings: Settings, labels: Sequence[str]) -> object | None:
+def check_encoder(settings: Settings, labels: Sequence[str]) -> PreTrainedTokenizerFast | None:
     """Open the pretrained encoder once, before long work, and return its tokenizer.
 
     None when the encoder is built from scratch. Raises InputError for a model that is no encoder,
@@ -56,8 +57,8 @@ def check_encoder(settings: Settings, labels: Sequence[str]) -> object | None:
             f"{settings.encoder} is a {type(model).__name__}; this study classifies sentence pairs "
             "with a BERT-shaped encoder: give the folder or hub name of one"
         )
-    if model.tokenizer is None:
-        raise InputError(f"{settings.encoder} has no tokenizer; add its tokenizer.json")
+    if not isinstance(model.tokenizer, PreTrainedTokenizerFast):
+        raise InputError(f"{settings.encoder} has no fast tokenizer; add its tokenizer.json")
     if settings.max_length > model.cfg.n_ctx:
         raise InputError(
             f"--max-length is {settings.max_length}, but {settings.encoder} reads at most "
@@ -94,6 +95,9 @@ def train_model(settings: Settings, data: StudyData, run: Run, index: int) -> di
     store = run.checkpoint(f"train-{index}")
     with progress(settings.train_steps, f"train model {index}") as bar:
 
+        def on_checkpoint(step: int, model: HookedClassifier) -> None:
+            save_model(model, model_folder(run, index, step))
+
         def on_step(step: int, loss: float) -> None:
             bar.update(step - bar.n)
             if step % 10 == 0:
@@ -101,7 +105,7 @@ def train_model(settings: Settings, data: StudyData, run: Run, index: int) -> di
 
         fit_classifier(
             model, data.train, fit, seed=seed, trajectory=steps, on_step=on_step, store=store,
-            on_checkpoint=lambda step, m: save_model(m, model_folder(run, index, step)),
+            on_checkpoint=on_checkpoint,
         )
     return {"seed": seed, "steps": steps}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -9,7 +11,7 @@ from mechprobe import figures
 from mechprobe.runs import Run
 from mechprobe.stats import empirical_p
 from mechprobe.studies.heuristic_core.attention import KINDS
-from mechprobe.studies.heuristic_core.results import AtSparsity, Results
+from mechprobe.studies.heuristic_core.results import AtSparsity, Results, rows_where
 from mechprobe.studies.heuristic_core.settings import Settings
 
 
@@ -31,7 +33,7 @@ def draw(settings: Settings, results: Results, run: Run, score_groups: tuple[str
     keep("spread", figures.accuracy_spread(
         shown, names, full=full, by="sites closed", width=figures.PAGE,
         title=f"{len(shown)} subnetworks of one model",
-    ), shown[["seed", "sparsity", *names]])
+    ), shown.filter(["seed", "sparsity", *names]))
     keep("keep-frequency", figures.keep_frequency(
         {f"{at.plan.sparsity:.0%} closed": at.found.frequency() for at in results.final},
         results.final[0].found.sites, n_members=[len(at.found) for at in results.final],
@@ -87,20 +89,21 @@ def draw(settings: Settings, results: Results, run: Run, score_groups: tuple[str
 def final_members(settings: Settings, results: Results, *, every: bool = False) -> pd.DataFrame:
     """The first model's final subnetworks; with ``every`` also of the emergence sparsities."""
     rows = results.members
-    last = rows[rows.model == 0].step.max()
-    rows = rows[(rows.model == 0) & (rows.step == last)]
+    rows = rows_where(rows, rows.model == 0)
+    rows = rows_where(rows, rows.step == rows.step.max())
     if not every:
-        rows = rows[rows.sparsity.isin(settings.sparsities)]
+        rows = rows_where(rows, rows.sparsity.isin(settings.sparsities))
     return rows.assign(**{"sites closed": [f"{s:.0%}" for s in rows.sparsity]})
 
 
 def sparsity_means(results: Results) -> pd.DataFrame:
     """Mean, lowest and highest accuracy at each sparsity of the final model."""
     rows = results.members
-    rows = rows[(rows.model == 0) & (rows.step == rows[rows.model == 0].step.max())]
+    rows = rows_where(rows, rows.model == 0)
+    rows = rows_where(rows, rows.step == rows.step.max())
     out = []
     for sparsity, part in rows.groupby("sparsity"):
-        row: dict[str, float] = {"sparsity": float(sparsity)}  # pyright: ignore
+        row: dict[str, Any] = {"sparsity": sparsity}
         for name in ("in_domain", "out_of_domain"):
             row |= {name: part[name].mean(), f"{name}_low": part[name].min(),
                     f"{name}_high": part[name].max()}
@@ -113,7 +116,9 @@ def core_beside_random(tests: pd.DataFrame) -> pd.DataFrame:
     out = []
     for test in ("close", "keep"):
         core = tests[(tests.test == test) & (tests["heads"] == "core")].iloc[0]
-        sets = tests[(tests.test == test) & (tests["heads"] == "random, same layers")]
+        sets = rows_where(
+            tests, (tests.test == test) & (tests["heads"] == "random, same layers")
+        )
         for column, name in (("in_domain", "in domain"), ("out_of_domain", "out of domain")):
             values = sets[column].to_numpy()
             tail = "less" if test == "close" else "greater"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import comb
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -63,6 +64,11 @@ class Results:
     majority: float
 
 
+def rows_where(table: pd.DataFrame, keep: object) -> pd.DataFrame:
+    """The rows a boolean mask keeps, as a table."""
+    return cast(pd.DataFrame, table.loc[cast(Any, keep)])
+
+
 def gather(settings: Settings, data: StudyData, run: Run) -> Results:
     """Read every finished unit and derive the tables."""
     last = checkpoint_steps(settings)[-1]
@@ -82,8 +88,10 @@ def gather(settings: Settings, data: StudyData, run: Run) -> Results:
             spreads.append({"model": plan.model, "sparsity": plan.sparsity, **numbers})
     members = pd.DataFrame(rows)
     models = model_table(settings, data, run, last)
-    final_first = members[(members.model == 0) & (members.step == last)]
-    final_first = final_first[final_first.sparsity.isin(settings.sparsities)]
+    final_first = rows_where(
+        members,
+        (members.model == 0) & (members.step == last) & members.sparsity.isin(settings.sparsities),
+    )
     _, full_out = read_outcomes(run, full_name(0, last))
     full_groups = {k: float(v[0]) for k, v in group_means(full_out, data.ood).items()}
     table = pd.DataFrame(spreads)
@@ -132,7 +140,7 @@ def model_table(settings: Settings, data: StudyData, run: Run, last: int) -> pd.
 
 def between(models: pd.DataFrame, last: int) -> dict[str, float]:
     """Spread of full models over their seeds: mean, 95 % t interval, sd, range out of domain."""
-    values = models[models.step == last]["out_of_domain"].to_numpy()
+    values = rows_where(models, models.step == last)["out_of_domain"].to_numpy()
     if len(values) < 2:
         return {"models": len(values), "mean": float(values.mean())}
     ends = t_interval(values)
@@ -155,11 +163,14 @@ def at_sparsity(
 
     tests, soft = table("core-tests"), table("soft-gates")
     assert soft is not None  # every final sparsity has them
-    mine = members[(members.model == 0) & (members.step == plan.step)]
+    mine = rows_where(
+        members, (members.model == 0) & (members.step == plan.step)
+        & (members.sparsity == plan.sparsity),
+    )
     return AtSparsity(
         plan=plan, found=found, core=found.core(), spread=row.to_dict(),
         overlap=found.overlap(settings.seed, settings.n_null),
-        parity=parity_table(soft, mine[mine.sparsity == plan.sparsity], plan.sparsity),
+        parity=parity_table(soft, mine, plan.sparsity),
         necessity=None if tests is None else core_summary(tests),
         core_tests=tests, contrasts=table("core-contrasts"), dependence=table("dependence"),
         edits=table("head-edits-best"), attention_heads=table("attention-heads"),
