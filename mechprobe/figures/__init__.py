@@ -1,6 +1,7 @@
 """Static figures of results: readable at column width, in colours everyone can tell apart."""
 
 from mechprobe.figures.attention import attention_profile
+from mechprobe.figures.closing import closing_curve
 from mechprobe.figures.curves import emergence, sparsity_curve
 from mechprobe.figures.effects import site_effects
 from mechprobe.figures.head_map import head_map, keep_frequency
@@ -15,6 +16,7 @@ __all__ = [
     "accuracy_spread",
     "attention_profile",
     "bars_with_null",
+    "closing_curve",
     "emergence",
     "head_map",
     "jaccard_matrix",

@@ -40,6 +40,7 @@ def head_map(
     diverging: bool = False,
     marked: Collection[Site] = (),
     number: str = ".2f",
+    columns: str = "head",
     width: float = COLUMN,
 ) -> Figure:
     """One value a head (and an MLP layer), layers downwards; NaN is left blank.
@@ -49,6 +50,7 @@ def head_map(
         limits: ends of the colour scale; None: the values' own, symmetric if ``diverging``.
         marked: sites with a frame around them (a core, say).
         number: format of the numbers written into the cells, where they fit.
+        columns: what stands side by side, when it is not heads (token positions, say).
     """
     low, high = limits or _limits(values, mlps, diverging)
     figure = new_figure(width, _height(width, values.shape, 1, mlps is not None))
@@ -56,6 +58,7 @@ def head_map(
     scale = ScalarMappable(Normalize(low, high), colormaps["PuOr" if diverging else "Blues"])
     frame = INK if diverging else COLOURS[1]
     _panel(axes, values, mlps, scale, number, marked, (width - 1.1) * 72, title, frame)
+    axes.set_xlabel(columns)
     colour_bar(figure, [axes], scale, unit)
     return figure
 

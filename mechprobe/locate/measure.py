@@ -54,6 +54,21 @@ def measure(
     return out
 
 
+def difference(
+    first: Float[np.ndarray, "*shape"], second: Float[np.ndarray, "*shape"], model: HookedModel
+) -> Float[np.ndarray, "*shape"]:
+    """First minus second; 0 where they differ by no more than the model's rounding error.
+
+    Without it a component that does nothing would get effects such as 1e-8, which a sign test can
+    find to be of one sign.
+    """
+    slack = 16 * torch.finfo(next(model.parameters()).dtype).eps
+    out = first - second
+    usual = float(np.sqrt(np.mean(first**2) + np.mean(second**2)))
+    size = np.maximum(np.maximum(np.abs(first), np.abs(second)), usual)
+    return np.where(np.abs(out) <= slack * size, 0.0, out)
+
+
 def baseline_for(
     kind: str | Baseline,
     model: HookedModel,

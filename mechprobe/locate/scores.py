@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -13,13 +12,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 from matplotlib.figure import Figure
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 from scipy.stats import spearmanr
 
 from mechprobe.errors import InputError
 from mechprobe.figures import head_map, site_effects
-from mechprobe.runs import atomic_write
+from mechprobe.locate.kept import keep, kept
 from mechprobe.sites import Site, SiteGrid
 from mechprobe.stats import bootstrap_mean, holm, sign_flip_p
 
@@ -150,22 +147,16 @@ class Scores:
 
     def save(self, folder: str | Path) -> Path:
         """Write ``scores.safetensors`` and ``scores.csv`` into a folder, made if need be."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         described = {
             "format": FORMAT, "method": self.method, "sites": list(self.sites),
             "metric": self.metric, "baseline": self.baseline, "forwards": self.forwards,
             "settings": dict(self.settings), "grid": grid_settings(self.grid),
         }
         arrays = {
-            "effects": np.ascontiguousarray(self.effects, dtype=np.float64),
+            "effects": self.effects.astype(np.float64),
             "select": self.select.astype(np.int64), "report": self.report.astype(np.int64),
         }
-        atomic_write(
-            folder / "scores.safetensors", save(arrays, {"scores": json.dumps(described)})
-        )
-        atomic_write(folder / "scores.csv", self.table().to_csv(index=False).encode())
-        return folder
+        return keep(folder, "scores", described, arrays, self.table())
 
     @staticmethod
     def load(folder: str | Path) -> Scores:
@@ -174,13 +165,7 @@ class Scores:
         Raises:
             InputError: no scores there, or a file that cannot be read.
         """
-        path = Path(folder) / "scores.safetensors"
-        try:
-            with safe_open(path, "numpy") as file:
-                described = json.loads(file.metadata()["scores"])
-                arrays = {name: file.get_tensor(name) for name in ("effects", "select", "report")}
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise InputError(f"{path} holds no scores ({error}); save them again") from None
+        described, arrays = kept(folder, "scores", ("effects", "select", "report"))
         grid = described["grid"]
         return Scores(
             method=described["method"], sites=tuple(described["sites"]), **arrays,

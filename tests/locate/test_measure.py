@@ -9,7 +9,7 @@ import torch
 from mechprobe.errors import InputError
 from mechprobe.gates.baselines import zero_baseline
 from mechprobe.locate.behaviours import behaviour_of
-from mechprobe.locate.measure import baseline_for, chosen_sites, grid_for, measure
+from mechprobe.locate.measure import baseline_for, chosen_sites, difference, grid_for, measure
 from mechprobe.models import build_decoder, site_grid
 from mechprobe.sites import SiteGrid
 from mechprobe.tasks import Behaviour, PromptTask
@@ -165,3 +165,16 @@ def test_neurons_are_gated_when_named(model):
     assert len(grid_for(model, ["mlp.1.*"])[1]) == 6
     with pytest.raises(InputError, match=r"no site 'mlp\.1\.6' here"):
         grid_for(model, ["mlp.1.6"])
+
+
+def test_differences_within_rounding_are_none():
+    single = build_decoder(n_layers=1, n_heads=1, d_model=4, n_ctx=4, d_vocab=5)
+    first = np.array([[3.0, 1e-3, -50.0, 2.0]])
+    moved = first + np.array([[3e-7, 2e-8, 1e-5, 1e-3]])
+    np.testing.assert_allclose(difference(moved, first, single), [[0, 0, 0, 1e-3]], atol=1e-9)
+
+
+def test_differences_in_double_precision_are_kept(model):
+    first = np.array([3.0, 1e-3])
+    moved = first + 1e-9
+    np.testing.assert_array_equal(difference(moved, first, model), moved - first)

@@ -1,0 +1,58 @@
+"""Results as files: arrays in one safetensors file, the rest as JSON in its header, a table beside.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from mechprobe.errors import InputError
+from mechprobe.runs import atomic_write
+
+
+def keep(
+    folder: str | Path,
+    name: str,
+    described: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    table: pd.DataFrame,
+) -> Path:
+    """Write ``name``.safetensors and ``name``.csv into a folder, made if need be.
+
+    Raises:
+        InputError: settings that are not plain JSON values.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        header = {name: json.dumps(dict(described))}
+    except TypeError as error:
+        raise InputError(f"settings must be plain JSON values ({error}); convert them") from None
+    plain = {key: np.ascontiguousarray(value) for key, value in arrays.items()}
+    atomic_write(folder / f"{name}.safetensors", save(plain, header))
+    atomic_write(folder / f"{name}.csv", table.to_csv(index=False).encode())
+    return folder
+
+
+def kept(
+    folder: str | Path, name: str, arrays: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What ``keep`` wrote: the description and the named arrays.
+
+    Raises:
+        InputError: no such result there, or a file that cannot be read.
+    """
+    path = Path(folder) / f"{name}.safetensors"
+    try:
+        with safe_open(path, "numpy") as file:
+            described = json.loads(file.metadata()[name])
+            return described, {key: file.get_tensor(key) for key in arrays}
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise InputError(f"{path} holds no {name} ({error}); save them again") from None
