@@ -7,8 +7,9 @@ never mix, so each equals its own single run. Objective per member: faithfulness
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from numbers import Real
@@ -146,11 +147,12 @@ class MaskTrainer:
 
     def __init__(
         self, members: Sequence[Member], n_sites: int, settings: MaskSettings,
-        device: torch.device | str = "cpu",
+        device: torch.device | str = "cpu", about: Mapping[str, str] | None = None,
     ) -> None:
         if not members:
             raise InputError("mask search needs at least one member (a seed and a sparsity)")
         self.members, self.settings, self.step_number = list(members), settings, 0
+        self.about = dict(about or {})
         starts = []
         for member in self.members:
             rng = np.random.Generator(np.random.Philox(key=[member.seed, 0x696E6974]))
@@ -204,6 +206,7 @@ class MaskTrainer:
             "seeds": [m.seed for m in self.members],
             "sparsities": [float(m.sparsity) for m in self.members],
             "sites": self.log_alpha.shape[1],
+            **self.about,
             **asdict(self.settings),
         }
 
@@ -220,7 +223,7 @@ class MaskTrainer:
 
     def restore(self, state: dict) -> None:
         """Continue from ``state()``; raises InputError when another search wrote it."""
-        mine, saved = self._made_by(), state.get("made_by", self._made_by())
+        mine, saved = self._made_by(), state["made_by"]
         if changed := [name for name in mine if saved.get(name) != mine[name]]:
             raise InputError(
                 f"the saved mask search has {changed[0]} {saved.get(changed[0])}, this one "
@@ -274,7 +277,8 @@ def train_masks(
             f"{len(full_logits)} full-model logits for {len(batches)} batches; give one a batch"
         )
     device = next(model.parameters()).device
-    trainer = MaskTrainer(members, len(grid), settings, device)
+    about = {} if store is None else search_inputs(model, batches, baseline, order_seed)
+    trainer = MaskTrainer(members, len(grid), settings, device, about)
     if store is not None and (state := store.load()) is not None:
         trainer.restore(state)
     if full_logits is None:
@@ -289,6 +293,23 @@ def train_masks(
             if store is not None and trainer.step_number % save_every == 0:
                 store.save(trainer.state())
     return trainer.log_alpha.detach().clone()
+
+
+def search_inputs(
+    model: HookedModel, batches: Sequence[Batch], baseline: Baseline, order_seed: int
+) -> dict[str, str]:
+    """What a saved search was made from: digests of the weights and the data, and the baseline."""
+    weights, data = hashlib.sha256(), hashlib.sha256()
+    for name, value in sorted(model.named_parameters()):
+        weights.update(name.encode())
+        weights.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    for batch in batches:
+        for part in (batch.tokens, batch.attention_mask, batch.labels):
+            data.update(part.cpu().numpy().tobytes())
+    return {
+        "model": weights.hexdigest()[:16], "data": data.hexdigest()[:16],
+        "baseline": baseline.kind, "order_seed": str(order_seed),
+    }
 
 
 def _one_step(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 
@@ -282,6 +283,23 @@ def test_the_state_of_another_search_is_refused(
         settings = {"grid": grid, "baseline": baseline} | change
         with pytest.raises(InputError, match=named + ".*delete the saved state"):
             trained(model, batches, **settings, store=store)
+
+
+def test_the_state_of_another_model_or_of_other_data_is_refused(
+    model, batches, grid, baseline, tmp_path
+):
+    with Run.open(tmp_path, {"study": "test"}) as run:
+        store = run.checkpoint("masks")
+        trained(model, batches, grid, baseline, store=store, save_every=2)
+        with pytest.raises(InputError, match="has data"):
+            trained(model, batches[1:], grid, baseline, store=store)
+        with pytest.raises(InputError, match="has baseline"):
+            trained(model, batches, grid, zero_baseline(), store=store)
+        other = copy.deepcopy(model)
+        with torch.no_grad():
+            other.classifier.bias += 1
+        with pytest.raises(InputError, match="has model"):
+            trained(other, batches, grid, baseline, store=store)
 
 
 # the parts
