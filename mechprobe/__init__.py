@@ -29,7 +29,15 @@ if TYPE_CHECKING:
         to_hf,
     )
     from mechprobe.sites import Site, SiteGrid
-    from mechprobe.tasks import PairExamples, Task, list_tasks, load_task, seq2seq_batch
+    from mechprobe.tasks import (
+        PairExamples,
+        SequencePairs,
+        Task,
+        list_tasks,
+        load_abstraction,
+        load_task,
+        seq2seq_batch,
+    )
 
 __version__ = "0.1.0"
 
@@ -40,6 +48,8 @@ _HOME = {
     "PairExamples": "tasks",
     "Task": "tasks",
     "list_tasks": "tasks",
+    "SequencePairs": "tasks",
+    "load_abstraction": "tasks",
     "load_task": "tasks",
     "seq2seq_batch": "tasks",
     "HookedClassifier": "models",
@@ -64,6 +74,7 @@ __all__ = [
     "HookedClassifier",
     "InputError",
     "PairExamples",
+    "SequencePairs",
     "Site",
     "SiteGrid",
     "Subnetwork",
@@ -78,6 +89,7 @@ __all__ = [
     "from_hf",
     "generate",
     "list_tasks",
+    "load_abstraction",
     "load_model",
     "load_task",
     "run_with_cache",

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mechprobe.tasks.abstraction import AbstractionTasks, SequencePairs, load_abstraction
     from mechprobe.tasks.batches import Batch, Encoded, Seq2SeqBatch, encode_pairs, word_tokenizer
     from mechprobe.tasks.behaviour import Behaviour
     from mechprobe.tasks.cards import list_tasks, load_task
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from mechprobe.tasks.seq2seq import seq2seq_batch
 
 _HOME = {
+    "AbstractionTasks": "abstraction",
+    "SequencePairs": "abstraction",
+    "load_abstraction": "abstraction",
     "Behaviour": "behaviour",
     "PromptTask": "prompts",
     "PairExamples": "examples",
@@ -34,18 +38,21 @@ _HOME = {
 }
 
 __all__ = [
+    "AbstractionTasks",
     "Batch",
     "Behaviour",
     "Encoded",
     "PairExamples",
     "PromptTask",
     "Seq2SeqBatch",
+    "SequencePairs",
     "Task",
     "accuracy",
     "encode_pairs",
     "kl",
     "label_loss",
     "list_tasks",
+    "load_abstraction",
     "load_task",
     "logit_difference",
     "seq2seq_batch",

@@ -15,6 +15,8 @@ from mechprobe.tasks.generate import generate_splits
 _KINDS = {
     "templates": ("labels", "words", "group", "content", "overlap_label", "new_word_label"),
     "files": ("labels", "sources", "splits"),
+    "grammar": ("nouns", "prepositions", "phrases", "verbs", "frame", "auxiliary"),
+    "grammar-files": ("grammar", "files"),
 }
 
 
@@ -51,7 +53,13 @@ def load_task(
         InputError: unknown card or setting, unreadable card, missing file, wrong columns, or a
             label the card does not know.
     """
-    card = resolve_card(read_card(name_or_path), settings)
+    card = read_card(name_or_path)
+    if card["kind"].startswith("grammar"):
+        raise InputError(
+            f"card {card['name']} holds a grammar, not labelled pairs; load it with "
+            "mechprobe.load_abstraction"
+        )
+    card = resolve_card(card, settings)
     card["settings"]["seed"] = seed
     splits: Mapping[str, PairExamples]
     if card["kind"] == "templates":
