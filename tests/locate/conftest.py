@@ -1,10 +1,11 @@
-"""Small random models and prompts, and runs of them with hooks written by hand."""
+"""Small random decoders, paired prompts for them, and runs with hooks written by hand."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,12 +14,64 @@ import torch
 from mechprobe.models import HookedModel, build_decoder, forward
 from mechprobe.sites import Site
 from mechprobe.tasks import Behaviour, PromptTask
+from mechprobe.tasks.answers import UNSCORED, find_metric, last_position
+from mechprobe.tasks.batches import Batch
+
+if TYPE_CHECKING:
+    from transformer_lens import HookedTransformer
 
 KIND = {"head": "attn.hook_z", "mlp": "hook_mlp_out"}
 
 
 @pytest.fixture(scope="session")
-def small_decoder() -> HookedModel:
+def small_decoder() -> Callable[..., HookedTransformer]:
+    """Builds a float64 decoder whose every weight and bias shows (2 layers, 2 heads by default)."""
+    def build(seed: int = 0, scale: float = 0.5, **settings: object) -> HookedTransformer:
+        settings = {"n_layers": 2, "n_heads": 2, "d_model": 8, "d_mlp": 10, "n_ctx": 8,
+                    "d_vocab": 11, "dtype": torch.float64} | settings  # fmt: skip
+        model = build_decoder(**settings)
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                draw = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                parameter.copy_(scale * draw + name.endswith(".w"))
+        return model
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def prompts() -> Callable[..., Behaviour]:
+    """Builds paired token prompts of lengths 4 to 7, scored at the last token (two where asked)."""
+    def build(
+        n: int = 10, seed: int = 0, metric: str = "logit_difference", positions: int = 1,
+        wrong: bool = True, vocab: int = 11,
+    ) -> Behaviour:
+        rng = np.random.default_rng(seed)
+        length = torch.from_numpy(rng.integers(4, 8, size=(n, 1)))
+        mask = (torch.arange(7) < length).long()
+
+        def batch() -> Batch:
+            tokens = torch.from_numpy(rng.integers(0, vocab, size=(n, 7))) * mask
+            zero = torch.zeros_like(tokens)
+            return Batch(tokens, zero, mask, zero[:, 0], torch.arange(n))
+
+        inputs, corrupt = batch(), batch()
+        right = torch.from_numpy(rng.integers(0, vocab, size=n))
+        targets = {"answer": last_position(right, mask)}
+        if positions == 2:
+            targets["answer"][:, 1] = (right + 3) % vocab
+        if wrong:
+            shift = (targets["answer"] + 1 + (right % 3)[:, None]) % vocab
+            targets["wrong"] = torch.where(targets["answer"] == UNSCORED, UNSCORED, shift)
+        name, function = find_metric(metric)
+        return Behaviour("random prompts", inputs, function, name, targets, corrupt)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def tiny_decoder() -> HookedModel:
     """2 layers, 3 heads, MLPs, float64."""
     return build_decoder(
         n_layers=2, n_heads=3, d_model=9, d_mlp=6, n_ctx=8, d_vocab=20, init_std=0.5,
@@ -27,7 +80,7 @@ def small_decoder() -> HookedModel:
 
 
 @pytest.fixture(scope="session")
-def small_prompts() -> PromptTask:
+def token_pairs() -> PromptTask:
     """10 pairs of 6 random tokens, an answer and a wrong answer each."""
     rng = np.random.default_rng(0)
     clean, corrupt = rng.integers(0, 20, (2, 10, 6))

@@ -22,10 +22,10 @@ PASSES = {"zero": 0, "mean": 1, "mean_position": 1, "resample": 1, "paired": 1}
 
 
 @pytest.fixture(scope="module", params=["decoder", "classifier"])
-def case(request, small_decoder, small_prompts, tiny_classifier, label_behaviour):
+def case(request, tiny_decoder, token_pairs, tiny_classifier, label_behaviour):
     """A model with a behaviour: a decoder on prompts, a classifier on ragged pairs."""
     if request.param == "decoder":
-        return small_decoder, behaviour_of(small_decoder, small_prompts)
+        return tiny_decoder, behaviour_of(tiny_decoder, token_pairs)
     model = tiny_classifier(dtype=torch.float64)
     return model, label_behaviour
 
@@ -94,13 +94,13 @@ def test_a_mean_is_taken_over_the_reference(case, hand):
         np.testing.assert_allclose(scores.effects[0], expected, rtol=0, atol=1e-9)
 
 
-def test_a_site_that_does_nothing_has_effect_zero(small_prompts):
+def test_a_site_that_does_nothing_has_effect_zero(token_pairs):
     model = build_decoder(
         n_layers=2, n_heads=3, d_model=9, d_mlp=6, n_ctx=8, d_vocab=20, init_std=0.5
     )
     with torch.no_grad():
         model.blocks[1].attn.W_O[2] = 0
-    scores = ablate(model, small_prompts, "heads", "mean", **QUIET)
+    scores = ablate(model, token_pairs, "heads", "mean", **QUIET)
     assert (scores.effects[scores.sites.index("1.2")] == 0).all()
     assert scores.table().set_index("site").loc["1.2", "p"] == 1
 
@@ -120,7 +120,7 @@ def test_a_card_by_name_on_a_classifier():
     assert list(scores.table()["site"]) == scores.ranking
 
 
-def test_what_cannot_work_is_refused(small_decoder, small_prompts):
+def test_what_cannot_work_is_refused(tiny_decoder, token_pairs):
     for settings, message in (
         ({"how": "both"}, "how='both'; give 'single', 'leave_one_in' or 'cumulative'"),
         ({"sites": ["1.3"]}, r"no site '1\.3' here .* nearest: 1\.\d"),
@@ -128,10 +128,10 @@ def test_what_cannot_work_is_refused(small_decoder, small_prompts):
         ({"order": ["0.0"]}, "an order is for how='cumulative', not 'single'"),
     ):
         with pytest.raises(InputError, match=message):
-            ablate(small_decoder, small_prompts, **settings, **QUIET)
+            ablate(tiny_decoder, token_pairs, **settings, **QUIET)
 
 
-def test_cumulative_gives_a_curve(small_decoder, small_prompts):
-    curve = ablate(small_decoder, small_prompts, how="cumulative", order=["0.1", "1.1"], **QUIET)
+def test_cumulative_gives_a_curve(tiny_decoder, token_pairs):
+    curve = ablate(tiny_decoder, token_pairs, how="cumulative", order=["0.1", "1.1"], **QUIET)
     assert isinstance(curve, CumulativeCurve)
     assert curve.order == ("0.1", "1.1")

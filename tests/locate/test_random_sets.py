@@ -50,21 +50,21 @@ def test_few_possible_sets_are_all_taken():
     assert len(layered) == 4
 
 
-def test_a_set_is_compared_with_every_other_by_hand(small_decoder, small_prompts, hand,
+def test_a_set_is_compared_with_every_other_by_hand(tiny_decoder, token_pairs, hand,
                                                    count_passes):  # fmt: skip
-    behaviour = behaviour_of(small_decoder, small_prompts)
+    behaviour = behaviour_of(tiny_decoder, token_pairs)
     found, passes = count_passes(
-        small_decoder, 10,
-        lambda: random_set_p(small_decoder, behaviour, ["0.1", "1.2"], "mean", **QUIET),
+        tiny_decoder, 10,
+        lambda: random_set_p(tiny_decoder, behaviour, ["0.1", "1.2"], "mean", **QUIET),
     )  # fmt: skip
-    stands = hand.stand_ins(small_decoder, behaviour, "mean")
-    intact = hand.closed_values(small_decoder, behaviour, [], stands)
+    stands = hand.stand_ins(tiny_decoder, behaviour, "mean")
+    intact = hand.closed_values(tiny_decoder, behaviour, [], stands)
     heads = [f"{layer}.{head}" for layer in range(2) for head in range(3)]
     every = [
-        (intact - hand.closed_values(small_decoder, behaviour, pair, stands)).mean()
+        (intact - hand.closed_values(tiny_decoder, behaviour, pair, stands)).mean()
         for pair in combinations(heads, 2)
     ]
-    own = intact - hand.closed_values(small_decoder, behaviour, ["0.1", "1.2"], stands)
+    own = intact - hand.closed_values(tiny_decoder, behaviour, ["0.1", "1.2"], stands)
     np.testing.assert_allclose(found.effects, own, rtol=0, atol=1e-9)
     np.testing.assert_allclose(np.sort(found.null), np.sort(every), rtol=0, atol=1e-9)
     assert found.exact
@@ -88,7 +88,7 @@ def test_p_of_a_random_set_is_uniform():
         assert abs((np.array(p) <= level).mean() - level) < 3.5 * np.sqrt(level * (1 - level) / 400)
 
 
-def test_what_cannot_be_compared_is_refused(small_decoder, small_prompts):
+def test_what_cannot_be_compared_is_refused(tiny_decoder, token_pairs):
     for sites, settings, message in (
         (["0.0"], {"n_sets": 99}, "99 random sets are too few for a p-value; give 100 or more"),
         (["0.*", "1.*"], {}, "these are all the sites there are of their kind; no other set of 6"),
@@ -97,11 +97,11 @@ def test_what_cannot_be_compared_is_refused(small_decoder, small_prompts):
         (["3.0"], {}, r"no site '3\.0' here"),
     ):
         with pytest.raises(InputError, match=message):
-            random_set_p(small_decoder, small_prompts, sites, **settings, **QUIET)
+            random_set_p(tiny_decoder, token_pairs, sites, **settings, **QUIET)
 
 
-def test_table_picture_and_file(small_decoder, small_prompts, tmp_path):
-    found = random_set_p(small_decoder, small_prompts, ["0.1", "mlp.1"], "zero", **QUIET)
+def test_table_picture_and_file(tiny_decoder, token_pairs, tmp_path):
+    found = random_set_p(tiny_decoder, token_pairs, ["0.1", "mlp.1"], "zero", **QUIET)
     (row,) = found.table().to_dict("records")
     assert (row["set"], row["size"]) == ("0.1 mlp.1", 2)
     assert row["observed"] == pytest.approx(found.effects.mean())
