@@ -14,6 +14,7 @@ from mechprobe.models.edits import (
     site_grid,
 )
 from mechprobe.models.hf import from_hf, to_hf
+from mechprobe.models.llama2c import load_llama2c
 from mechprobe.models.load import load_model, packaged_minilm
 from mechprobe.models.save import save_model
 
@@ -30,6 +31,7 @@ __all__ = [
     "forward",
     "from_hf",
     "hook_name",
+    "load_llama2c",
     "load_model",
     "packaged_minilm",
     "run_with_cache",

@@ -9,7 +9,6 @@ d_model.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from einops import rearrange
@@ -20,6 +19,7 @@ from transformers import LlamaConfig, MistralConfig
 from mechprobe.errors import InputError
 from mechprobe.models.bert import activation
 from mechprobe.models.build import make_config
+from mechprobe.models.rotary import rotary_settings
 
 
 def config_from_hf(config: LlamaConfig | MistralConfig) -> HookedTransformerConfig:
@@ -54,43 +54,8 @@ def config_from_hf(config: LlamaConfig | MistralConfig) -> HookedTransformerConf
         original_architecture=(
             "MistralForCausalLM" if isinstance(config, MistralConfig) else "LlamaForCausalLM"
         ),
-        **rotary(config.rope_parameters, local=window is not None),
+        **rotary_settings(config.rope_parameters, local=window is not None),
     )
-
-
-def rotary(rope: Any, *, local: bool = False) -> dict[str, Any]:
-    """Settings of rotary positions from a Hugging Face ``rope_parameters``.
-
-    Args:
-        rope: its fields by name.
-        local: whether attention has a window.
-
-    Raises:
-        InputError: a kind of scaling other than none, "linear" and "llama3".
-    """
-    kind = rope.get("rope_type", "default")
-    settings: dict[str, Any] = {
-        "positional_embedding_type": "rotary",
-        "rotary_base": rope["rope_theta"],
-    }
-    match kind:
-        case "default":
-            return settings
-        case "linear" if not local:  # TransformerLens scales global attention only
-            return settings | {"rotary_scaling_factor": float(rope["factor"])}
-        case "llama3":
-            return settings | {
-                "use_NTK_by_parts_rope": True,
-                "NTK_by_parts_factor": float(rope["factor"]),
-                "NTK_by_parts_low_freq_factor": float(rope["low_freq_factor"]),
-                "NTK_by_parts_high_freq_factor": float(rope["high_freq_factor"]),
-                "NTK_original_ctx_len": int(rope["original_max_position_embeddings"]),
-            }
-        case _:
-            raise InputError(
-                f"rotary positions of kind {kind!r}{' with a window' if local else ''} are not "
-                "supported; supported are default, llama3 and, without a window, linear"
-            )
 
 
 def weights(state: Mapping[str, Tensor], cfg: HookedTransformerConfig) -> dict[str, Tensor]:

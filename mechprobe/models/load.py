@@ -32,6 +32,8 @@ from mechprobe.models.decoder_classifier import (
 )
 from mechprobe.models.edits import HookedModel
 from mechprobe.models.hf import SUPPORTED, convert, from_hf
+from mechprobe.models.llama2c import is_llama2c, load_llama2c
+from mechprobe.models.rotary import renew_rotary_tables
 from mechprobe.models.save import DESCRIPTION, load_saved, load_tokenizer
 
 Source = str | Path | Mapping[str, Any] | nn.Module
@@ -67,9 +69,10 @@ def load_model(
     """Open a model as a hooked one, its numbers equal to the source's.
 
     Args:
-        source: a local folder (written by ``save_model`` or by Hugging Face), a hub name, a Hugging
-            Face module, a HookedTransformer / HookedEncoder / HookedClassifier /
-            HookedDecoderClassifier (returned as it is), or a mapping such as
+        source: a local folder (written by ``save_model`` or by Hugging Face), a llama2.c checkpoint
+            (``stories260K.bin``, also .xz or .gz), a hub name, a Hugging Face module, a
+            HookedTransformer / HookedEncoder / HookedClassifier / HookedDecoderClassifier (returned
+            as it is), or a mapping such as
             ``{"kind": "decoder", "n_layers": 2, ...}`` for a fresh model. Architectures: BERT,
             RoBERTa, GPT-2, Llama, Mistral, GPT-NeoX.
         labels: output names; turns an encoder without a classification head into a
@@ -87,7 +90,8 @@ def load_model(
             an unknown override.
     """
     flags = {name: overrides.pop(name) for name in FLAGS if name in overrides}
-    if overrides and (not isinstance(source, str) or Path(source).is_dir()):
+    local = isinstance(source, str) and (Path(source).is_dir() or _looks_like_path(source))
+    if overrides and (local or not isinstance(source, str)):
         raise InputError(
             f"unknown setting {sorted(overrides)[0]!r}; here only {', '.join(FLAGS)} can be set"
         )
@@ -102,7 +106,7 @@ def load_model(
             raise InputError("encoder-decoder models are not supported; give an encoder or decoder")
         case nn.Module():
             model = from_hf(source, tokenizer, labels=labels, seed=seed)
-        case str() if not (Path(source).is_dir() or _looks_like_path(source)):
+        case str() if not local:
             model = _hub(source, labels, tokenizer, seed, overrides)
         case str() | Path():
             model = _folder(Path(source).expanduser(), labels, tokenizer, seed)
@@ -148,7 +152,8 @@ def _fresh(
 
 def _looks_like_path(name: str) -> bool:
     """Whether a name cannot be a hub name, which is ``model`` or ``owner/model``."""
-    return name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
+    path = name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
+    return path or is_llama2c(Path(name))
 
 
 def _is_saved(folder: Path) -> bool:
@@ -162,6 +167,8 @@ def _folder(
     tokenizer: PreTrainedTokenizerBase | None,
     seed: int,
 ) -> HookedModel:
+    if is_llama2c(folder):
+        return load_llama2c(folder, tokenizer)
     if not folder.is_dir():
         raise InputError(f"no folder {folder}; give a model folder that exists, or a hub name")
     if _is_saved(folder):
@@ -285,6 +292,7 @@ def _labelled(model: HookedModel, labels: Sequence[str] | None, seed: int) -> Ho
 def _moved(
     model: HookedModel, device: str | torch.device | None, dtype: torch.dtype | None
 ) -> HookedModel:
+    same = dtype in (None, model.cfg.dtype)
     for target in (dtype, None if device is None else str(device)):
         if target is None:
             continue
@@ -292,4 +300,6 @@ def _moved(
             model.to(target)
         else:
             model.to(target, print_details=False)
+    if not same:
+        renew_rotary_tables(model)
     return model

@@ -18,7 +18,7 @@ from transformers import GPTNeoXConfig
 from mechprobe.errors import InputError
 from mechprobe.models.bert import LAYER_NORM, activation
 from mechprobe.models.build import make_config
-from mechprobe.models.llama import rotary
+from mechprobe.models.rotary import rotary_settings
 
 
 def config_from_hf(config: GPTNeoXConfig) -> HookedTransformerConfig:
@@ -48,7 +48,7 @@ def config_from_hf(config: GPTNeoXConfig) -> HookedTransformerConfig:
         parallel_attn_mlp=config.use_parallel_residual,
         rotary_dim=rotary_dim,
         original_architecture="GPTNeoXForCausalLM",
-        **rotary(rope),
+        **rotary_settings(rope),
     )
 
 

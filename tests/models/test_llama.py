@@ -8,7 +8,7 @@ from transformer_lens import HookedTransformer
 from transformers import LlamaForCausalLM, MistralForCausalLM
 
 from mechprobe.errors import InputError
-from mechprobe.models import build_decoder, forward, from_hf, load_model
+from mechprobe.models import build_decoder, forward, from_hf, load_model, save_model
 
 LLAMA3 = {
     "rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0,
@@ -87,6 +87,23 @@ def test_a_folder_that_lacks_a_layer_is_refused(tiny_hf, tmp_path):
     module.save_pretrained(tmp_path)  # its config still says two layers
     with pytest.raises(InputError, match=r"lacks trained weights \(model\.layers\.1"):
         load_model(tmp_path)
+
+
+def test_angles_are_as_exact_as_the_weights(tiny_hf, make_batch, tmp_path):
+    """A folder in half precision is read in full: its angles too, not rounded and then widened."""
+    module = tiny_hf(LlamaForCausalLM).bfloat16()
+    module.save_pretrained(tmp_path / "hf")
+    batch = make_batch(20, 7)
+    real = batch.attention_mask.bool()
+    full = LlamaForCausalLM.from_pretrained(tmp_path / "hf", dtype=torch.float32).eval()
+    for dtype in (None, torch.float64):
+        ours = load_model(tmp_path / "hf", dtype=dtype)
+        theirs = full(batch.tokens, attention_mask=batch.attention_mask).logits
+        torch.testing.assert_close(
+            forward(ours, batch)[real].float(), theirs[real], atol=2e-5, rtol=1e-5
+        )
+        again = load_model(save_model(ours, tmp_path / f"ours-{dtype}"))
+        assert torch.equal(forward(again, batch), forward(ours, batch))
 
 
 def test_a_fresh_grouped_decoder_has_keys_and_values(sizes):
