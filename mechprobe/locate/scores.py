@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -23,6 +24,7 @@ from mechprobe.stats import bootstrap_mean, holm, sign_flip_p
 FORMAT = "mechprobe scores 1"
 ALPHA = 0.05
 _FLIPS = 10_000
+_RESIDUAL = re.compile(r"resid (\d+) @ (\d+)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,17 +125,34 @@ class Scores:
                 values[self.grid.index(site)] = value
         return None if np.isnan(values).all() else values
 
+    def _residual(self) -> Float[np.ndarray, "layer position"] | None:
+        """Held-out effects of residual positions as a map; None when other places are scored."""
+        named = [_RESIDUAL.fullmatch(name) for name in self.sites]
+        if not named or not all(named):
+            return None
+        places = [(int(found[1]), int(found[2])) for found in named if found]
+        shape = np.max(places, axis=0) + 1
+        values = np.full(shape, np.nan)
+        for (layer, position), value in zip(places, self.estimate, strict=True):
+            values[layer, position] = value
+        return values
+
     def significant(self, seed: int = 0) -> list[str]:
         """Sites whose held-out effect is not zero (p_corrected < .05), in the ranking's order."""
         table = self.table(seed)
         return list(table["site"][table["p_corrected"] < ALPHA])
 
     def plot(self) -> Figure:
-        """The held-out effects: a map of heads (and MLPs), or of other places the first fifteen.
+        """The held-out effects: a map of heads (and MLPs) or positions, else the first fifteen.
 
         Sites with p_corrected < .05 are framed, or filled.
         """
         unit = f"effect on {self.metric}"
+        if (residual := self._residual()) is not None:
+            return head_map(
+                residual, title=self.method, unit=unit, diverging=True, number=".2g",
+                columns="position",
+            )
         heads, mlps = self._on_grid("head"), self._on_grid("mlp")
         if heads is None or self.grid is None or self.grid.stacks != ("",):
             table = self.table().rename(columns={"low": "effect_low", "high": "effect_high"})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,7 @@ from mechprobe.tasks import load_task
 from mechprobe.tasks.batches import word_tokenizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-QUIET = {"progress": False}
+QUIET: dict[str, Any] = {"progress": False}
 PASSES = {"zero": 0, "mean": 1, "mean_position": 1, "resample": 1, "paired": 1}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from mechprobe.locate.behaviours import behaviour_of
 from mechprobe.locate.cumulative import MOST_STEPS, CumulativeCurve, _steps, cumulative
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-QUIET = {"progress": False}
+QUIET: dict[str, Any] = {"progress": False}
 HEADS = ("0.0", "0.1", "0.2", "1.0", "1.1", "1.2")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from mechprobe.locate.random_sets import SetTest, equal_sets, random_set_p
 from mechprobe.sites import Site, SiteGrid
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-QUIET = {"progress": False}
+QUIET: dict[str, Any] = {"progress": False}
 GRID = SiteGrid(6, 8)
 POOL = list(GRID.sites)
 

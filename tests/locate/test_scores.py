@@ -87,7 +87,7 @@ def test_heads_as_a_map():
     ("sites", "grid"),
     [
         (NAMES, GRID), (("1.2", "0.0"), GRID), (("mlp.0", "mlp.1"), GRID),
-        (("resid 0 @ 1", "resid 1 @ 1"), None),
+        (("resid 0 @ 1", "pattern 1.1"), None),
         (("enc 0.1", "cross 1.2"), SiteGrid(2, 3, stacks=("enc", "dec", "cross"))),
     ],
 )  # fmt: skip
@@ -99,6 +99,20 @@ def test_every_kind_of_place_is_drawn(sites, grid, tmp_path):
     pdf, png = save_figure(figure, tmp_path / "scores")
     assert png.stat().st_size > 3000
     assert pdf.stat().st_size > 3000
+
+
+def test_residual_positions_are_a_map():
+    sites = ("resid 1 @ 2", "resid 0 @ 0", "resid 1 @ 0")
+    scores = make(sites=sites, grid=None)
+    axes = scores.plot().axes[0]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("position", "layer")
+    cells = {tuple(text.get_position()): text.get_text() for text in axes.texts}
+    minus = "\N{MINUS SIGN}"
+    shown = {at: float(text.replace(minus, "-")) for at, text in cells.items()}
+    expected = {(2, 1): 0, (0, 0): 1, (0, 1): 2}
+    assert set(shown) == set(expected)
+    for at, row in expected.items():
+        assert shown[at] == pytest.approx(scores.estimate[row], abs=0.01)
 
 
 @pytest.mark.parametrize(
