@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mechprobe.errors import InputError
     from mechprobe.locate.attribute import attribute
+    from mechprobe.locate.circuit_sets import Circuits
+    from mechprobe.locate.circuits import find_circuits
     from mechprobe.locate.direct import direct_logit_attribution
     from mechprobe.locate.search import find_subnetworks
     from mechprobe.locate.subnetworks import Subnetwork, SubnetworkSet
@@ -66,11 +68,17 @@ _HOME = {
     "Subnetwork": "locate.subnetworks",
     "SubnetworkSet": "locate.subnetworks",
     "find_subnetworks": "locate.search",
+    "Circuits": "locate.circuit_sets",
+    "find_circuits": "locate.circuits",
     "attribute": "locate.attribute",
     "direct_logit_attribution": "locate.direct",
 }
 
+_ROOMS = ("planted",)
+"""Rooms whose names are used through the room: ``mechprobe.planted.load_case``."""
+
 __all__ = [
+    "Circuits",
     "HookedClassifier",
     "InputError",
     "PairExamples",
@@ -85,6 +93,7 @@ __all__ = [
     "build_classifier",
     "build_encoder_decoder",
     "direct_logit_attribution",
+    "find_circuits",
     "find_subnetworks",
     "from_hf",
     "generate",
@@ -102,6 +111,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"mechprobe.{name}")
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'mechprobe' has no attribute {name!r}")
