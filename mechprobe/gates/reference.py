@@ -68,6 +68,26 @@ def gated_logits(
     return torch.cat(rows)
 
 
+def gate_edits(
+    model: HookedModel, gates: Float[Tensor, " site"], grid: SiteGrid, baseline: Baseline
+) -> Callable[[Batch], Mapping[Site, Callable[[Tensor], Tensor]]]:
+    """One gate vector as edits of whatever batch is run: ``generate(..., edits=gate_edits(...))``.
+
+    Raises:
+        InputError: gates that are not [site] of this grid.
+    """
+    if gates.shape != (len(grid),):
+        raise InputError(
+            f"gates of shape {list(gates.shape)} for a grid of {len(grid)} sites; give "
+            f"[{len(grid)}], one gate vector"
+        )
+
+    def edits(batch: Batch) -> Mapping[Site, Callable[[Tensor], Tensor]]:
+        return _edits(gates[None], grid, baseline.values(model, batch, grid), len(batch))
+
+    return edits
+
+
 def _edits(
     gates: Float[Tensor, "k site"], grid: SiteGrid, values: Mapping[Site, Tensor], n_batch: int
 ) -> dict[Site, Callable[[Tensor], Tensor]]:

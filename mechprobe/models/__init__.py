@@ -13,6 +13,8 @@ from mechprobe.models.edits import (
     run_with_edits,
     site_grid,
 )
+from mechprobe.models.encoder_decoder import build_encoder_decoder
+from mechprobe.models.generate import generate
 from mechprobe.models.hf import from_hf, to_hf
 from mechprobe.models.llama2c import load_llama2c
 from mechprobe.models.load import load_model, packaged_minilm
@@ -28,8 +30,10 @@ __all__ = [
     "build_decoder",
     "build_decoder_classifier",
     "build_encoder",
+    "build_encoder_decoder",
     "forward",
     "from_hf",
+    "generate",
     "hook_name",
     "load_llama2c",
     "load_model",

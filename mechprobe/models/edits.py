@@ -2,8 +2,9 @@
 
 Every value has the batch first: a head is z [batch, pos, d_head] (before W_O), all heads of a layer
 [batch, pos, head, d_head], an MLP layer's output [batch, pos, d_model], an MLP neuron after its
-activation [batch, pos], all neurons of a layer [batch, pos, neuron]. Gradients flow through edits
-and into read values.
+activation [batch, pos], all neurons of a layer [batch, pos, neuron]. In an encoder-decoder pos is
+the encoder's for ``enc`` sites and the decoder's for ``dec`` and ``cross`` sites. Gradients flow
+through edits and into read values.
 """
 
 from __future__ import annotations
@@ -17,17 +18,22 @@ from typing import Any, TypeAlias
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformer_lens import HookedEncoder, HookedTransformer
+from transformer_lens import HookedEncoder, HookedEncoderDecoder, HookedTransformer
 from transformer_lens.hook_points import HookPoint
 
 from mechprobe.errors import InputError
 from mechprobe.models.classifier import HookedClassifier
 from mechprobe.models.decoder_classifier import HookedDecoderClassifier
-from mechprobe.sites import Site, SiteGrid
+from mechprobe.models.encoder_decoder import encoder_decoder_logits
+from mechprobe.sites import ENCODER_DECODER, Site, SiteGrid, Stack
 from mechprobe.tasks.batches import Batch
 
 HookedModel: TypeAlias = (
-    HookedTransformer | HookedEncoder | HookedClassifier | HookedDecoderClassifier
+    HookedTransformer
+    | HookedEncoder
+    | HookedClassifier
+    | HookedDecoderClassifier
+    | HookedEncoderDecoder
 )
 Edit: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -42,8 +48,11 @@ def forward(model: HookedModel, batch: Batch) -> Float[Tensor, "batch ..."]:
     Returns:
         A classifier's logits [batch, label]; a decoder's [batch, pos, vocab]; an encoder's
         masked-LM logits [batch, pos, vocab], or its last hidden states [batch, pos, d_model] when
-        it was loaded from weights without a masked-LM head.
+        it was loaded from weights without a masked-LM head; an encoder-decoder's teacher-forced
+        logits [batch, dec_pos, vocab] of a ``Seq2SeqBatch``.
     """
+    if isinstance(model, HookedEncoderDecoder):
+        return encoder_decoder_logits(model, batch)
     device = next(model.parameters()).device
     tokens, mask = batch.tokens.to(device), batch.attention_mask.to(device)
     if isinstance(model, HookedTransformer):
@@ -52,8 +61,8 @@ def forward(model: HookedModel, batch: Batch) -> Float[Tensor, "batch ..."]:
 
 
 @lru_cache(maxsize=64)
-def _grid(n_layers: int, n_heads: int, n_neurons: int) -> SiteGrid:
-    return SiteGrid(n_layers, n_heads, mlps=n_neurons > 0, n_neurons=n_neurons)
+def _grid(n_layers: int, n_heads: int, n_neurons: int, stacks: tuple[Stack, ...]) -> SiteGrid:
+    return SiteGrid(n_layers, n_heads, mlps=n_neurons > 0, n_neurons=n_neurons, stacks=stacks)
 
 
 def site_grid(model: HookedModel) -> SiteGrid:
@@ -62,7 +71,8 @@ def site_grid(model: HookedModel) -> SiteGrid:
     ``dataclasses.replace(grid, neurons=True)`` gates the neurons too.
     """
     cfg = model.cfg
-    return _grid(cfg.n_layers, cfg.n_heads, 0 if cfg.attn_only else cfg.d_mlp or 0)
+    stacks = ENCODER_DECODER if isinstance(model, HookedEncoderDecoder) else ("",)
+    return _grid(cfg.n_layers, cfg.n_heads, 0 if cfg.attn_only else cfg.d_mlp or 0, stacks)
 
 
 def hook_name(model: HookedModel, site: Site | str) -> str:
@@ -73,20 +83,29 @@ def hook_name(model: HookedModel, site: Site | str) -> str:
     """
     site = Site.parse(site)
     grid = site_grid(model)
-    match site:
-        case Site("neuron", layer, index, "") if 0 <= layer < grid.n_layers and grid.mlps:
-            if index is not None and not 0 <= index < grid.n_neurons:
-                raise InputError(
-                    f"no neuron {str(site)!r} here; the last neuron of a layer is "
-                    f"mlp.{layer}.{grid.n_neurons - 1}"
-                )
-            return f"blocks.{layer}.mlp.hook_post"
-        case Site("head", layer, None, "") if 0 <= layer < grid.n_layers:
-            return f"blocks.{layer}.attn.hook_z"
+    mlp = Site("mlp", site.layer, None, site.stack)
+    neurons = site.kind == "neuron" and mlp in grid.layer_columns
+    if neurons and site.index is not None and not 0 <= site.index < grid.n_neurons:
+        last = Site("neuron", site.layer, grid.n_neurons - 1, site.stack)
+        raise InputError(f"no neuron {str(site)!r} here; the last neuron of a layer is {last}")
+    if not (neurons or site in grid.layer_columns):
+        grid.index(site)  # raises with the nearest sites
+    block = f"{_BLOCKS[site.stack]}.{site.layer}"
+    match site.kind:
+        case "neuron":
+            return f"{block}.mlp.hook_post"
+        case "mlp":
+            return f"{block}.hook_mlp_out"
         case _:
-            grid.index(site)  # raises with the nearest sites
-            kind = "attn.hook_z" if site.kind == "head" else "hook_mlp_out"
-            return f"blocks.{site.layer}.{kind}"
+            return f"{block}.{_attention(site.stack)}.hook_z"
+
+
+_BLOCKS = {"": "blocks", "enc": "encoder", "dec": "decoder", "cross": "decoder"}
+
+
+def _attention(stack: Stack) -> str:
+    """What a block calls the attention a stack's heads belong to."""
+    return "cross_attn" if stack == "cross" else "attn"
 
 
 def _read(value: Tensor, site: Site) -> Tensor:
@@ -230,18 +249,28 @@ def run_with_cache(
 
 
 def attention_patterns(
-    model: HookedModel, batch: Batch, layers: Iterable[int] | None = None
+    model: HookedModel, batch: Batch, layers: Iterable[int] | None = None, *, stack: Stack = ""
 ) -> dict[int, Float[Tensor, "batch head query key"]]:
     """Attention weights of each layer (all when None), without gradient; rows sum to 1.
 
+    Args:
+        stack: of an encoder-decoder "enc", "dec" or "cross" (queries in the decoder, keys in the
+            encoder); left out for models of one stack.
+
     Raises:
-        InputError: a layer outside the model.
+        InputError: a layer or stack outside the model.
     """
+    if stack not in (stacks := site_grid(model).stacks):
+        raise InputError(
+            f"no attention of a stack {stack!r} here; give stack="
+            f"{' or '.join(map(repr, stacks))}"
+        )
     wanted = range(model.cfg.n_layers) if layers is None else list(layers)
-    for layer in wanted:
-        hook_name(model, Site("head", layer))
     found: dict[str, Tensor] = {}
-    names = {layer: f"blocks.{layer}.attn.hook_pattern" for layer in wanted}
+    names = {
+        layer: hook_name(model, Site("head", layer, None, stack)).replace("hook_z", "hook_pattern")
+        for layer in wanted
+    }
 
     def keep(name: str, value: Tensor) -> None:
         found[name] = value

@@ -7,11 +7,16 @@ handed a module, so the conversion of modules is done here.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast, overload
 
 import torch
 from torch import Tensor, nn
-from transformer_lens import HookedEncoder, HookedTransformer, HookedTransformerConfig
+from transformer_lens import (
+    HookedEncoder,
+    HookedEncoderDecoder,
+    HookedTransformer,
+    HookedTransformerConfig,
+)
 from transformers import (
     BertForMaskedLM,
     BertForPreTraining,
@@ -30,13 +35,15 @@ from transformers import (
     RobertaForMaskedLM,
     RobertaForSequenceClassification,
     RobertaModel,
+    T5ForConditionalGeneration,
 )
 
 from mechprobe.errors import InputError
-from mechprobe.models import bert, gpt2, llama, neox, roberta
+from mechprobe.models import bert, gpt2, llama, neox, roberta, t5
 from mechprobe.models.build import empty_decoder, empty_encoder
 from mechprobe.models.classifier import HookedClassifier, classifier_from_encoder
 from mechprobe.models.decoder_classifier import HookedDecoderClassifier, classifier_from_decoder
+from mechprobe.models.encoder_decoder import empty_encoder_decoder
 
 BERT_CLASSES = (BertForSequenceClassification, BertForMaskedLM, BertForPreTraining, BertModel)
 ROBERTA_CLASSES = (RobertaForSequenceClassification, RobertaForMaskedLM, RobertaModel)
@@ -53,12 +60,15 @@ DECODER_CLASSIFIERS = {
     MistralForSequenceClassification: llama,
     GPTNeoXForSequenceClassification: neox,
 }
-SUPPORTED = (*BERT_CLASSES, *ROBERTA_CLASSES, *DECODERS, *DECODER_CLASSIFIERS)
+SUPPORTED = (
+    *BERT_CLASSES, *ROBERTA_CLASSES, *DECODERS, *DECODER_CLASSIFIERS, T5ForConditionalGeneration,
+)
 FromHF: TypeAlias = (
     HookedTransformer
     | HookedEncoder
     | HookedClassifier
     | HookedDecoderClassifier
+    | HookedEncoderDecoder
 )
 
 
@@ -76,7 +86,8 @@ def from_hf(
             BertForPreTraining (-> HookedEncoder, or HookedClassifier when ``labels`` are given),
             and the same of RoBERTa; GPT2LMHeadModel, LlamaForCausalLM, MistralForCausalLM or
             GPTNeoXForCausalLM (-> HookedTransformer, or HookedDecoderClassifier when ``labels`` are
-            given), or their ...ForSequenceClassification (-> HookedDecoderClassifier).
+            given), or their ...ForSequenceClassification (-> HookedDecoderClassifier);
+            T5ForConditionalGeneration, 1.0 or 1.1 (-> HookedEncoderDecoder).
         tokenizer: kept on the model.
         labels: names of a classifier's outputs; a model without a classification head gets a fresh
             one (an encoder also a fresh pooler if it has none), its weights N(0, 0.02) from
@@ -103,6 +114,8 @@ def convert(
         )
     state = {name: w.detach() for name, w in module.state_dict().items() if name not in missing}
     config: Any = module.config
+    if isinstance(module, T5ForConditionalGeneration):
+        return _encoder_decoder(module, state, tokenizer, labels)
     if isinstance(module, (*DECODERS, *DECODER_CLASSIFIERS)):
         return _decoder(cast(PreTrainedModel, module), state, tokenizer, labels, seed)
     if isinstance(module, ROBERTA_CLASSES):
@@ -121,8 +134,22 @@ def convert(
     return encoder if labels is None else classifier_from_encoder(encoder, labels, seed)
 
 
-def to_hf(classifier: HookedClassifier) -> BertForSequenceClassification:
-    """The same classifier as a Hugging Face module, in eval mode, its labels in the config."""
+@overload
+def to_hf(model: HookedClassifier) -> BertForSequenceClassification: ...
+@overload
+def to_hf(model: HookedEncoderDecoder) -> T5ForConditionalGeneration: ...
+def to_hf(
+    model: HookedClassifier | HookedEncoderDecoder,
+) -> BertForSequenceClassification | T5ForConditionalGeneration:
+    """The same model as a Hugging Face module, in eval mode; a classifier's labels in its config.
+
+    Raises:
+        InputError: an encoder-decoder with something that T5 does not have.
+    """
+    return t5.to_hf(model) if isinstance(model, HookedEncoderDecoder) else _to_bert(model)
+
+
+def _to_bert(classifier: HookedClassifier) -> BertForSequenceClassification:
     tokenizer, cfg = classifier.tokenizer, classifier.cfg
     pad = 0 if tokenizer is None or tokenizer.pad_token is None else tokenizer.pad_token_id
     config = bert.config_to_hf(cfg, classifier.labels, cast(int, pad))
@@ -136,6 +163,22 @@ def to_hf(classifier: HookedClassifier) -> BertForSequenceClassification:
     nn.Module.to(module, device=classifier.classifier.weight.device, dtype=cfg.dtype)
     module.load_state_dict(state)
     return module.eval()
+
+
+def _encoder_decoder(
+    module: T5ForConditionalGeneration,
+    state: dict[str, Tensor],
+    tokenizer: PreTrainedTokenizerBase | None,
+    labels: Sequence[str] | None,
+) -> HookedEncoderDecoder:
+    if labels is not None:
+        raise InputError("labels are for encoders and decoders; this is an encoder-decoder")
+    cfg = _typed(t5.config_from_hf(module.config), state)
+    if absent := [entry.theirs for entry in t5.table(cfg) if entry.theirs not in state]:
+        raise _lacking(absent)
+    model = empty_encoder_decoder(cfg, tokenizer)
+    load_weights(model, t5.weights(state, cfg, model))
+    return model
 
 
 def _labels(module: PreTrainedModel, labels: Sequence[str] | None) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ from mechprobe.models.decoder_classifier import (
     classifier_from_decoder,
 )
 from mechprobe.models.edits import HookedModel
+from mechprobe.models.encoder_decoder import build_encoder_decoder
 from mechprobe.models.hf import SUPPORTED, convert, from_hf
 from mechprobe.models.llama2c import is_llama2c, load_llama2c
 from mechprobe.models.rotary import renew_rotary_tables
@@ -43,6 +44,7 @@ BUILDERS = {
     "encoder": build_encoder,
     "classifier": build_classifier,
     "decoder_classifier": build_decoder_classifier,
+    "encoder_decoder": build_encoder_decoder,
 }
 HF_CLASSES = {kind.__name__: kind for kind in SUPPORTED}
 # what a folder is read as when its config names no class we convert
@@ -53,6 +55,7 @@ FALLBACK = {
     "llama": "LlamaForCausalLM",
     "mistral": "MistralForCausalLM",
     "gpt_neox": "GPTNeoXForCausalLM",
+    "t5": "T5ForConditionalGeneration",
 }
 
 
@@ -71,10 +74,10 @@ def load_model(
     Args:
         source: a local folder (written by ``save_model`` or by Hugging Face), a llama2.c checkpoint
             (``stories260K.bin``, also .xz or .gz), a hub name, a Hugging Face module, a
-            HookedTransformer / HookedEncoder / HookedClassifier / HookedDecoderClassifier (returned
-            as it is), or a mapping such as
+            HookedTransformer / HookedEncoder / HookedClassifier / HookedDecoderClassifier /
+            HookedEncoderDecoder (returned as it is), or a mapping such as
             ``{"kind": "decoder", "n_layers": 2, ...}`` for a fresh model. Architectures: BERT,
-            RoBERTa, GPT-2, Llama, Mistral, GPT-NeoX.
+            RoBERTa, GPT-2, Llama, Mistral, GPT-NeoX, T5.
         labels: output names; turns an encoder without a classification head into a
             HookedClassifier with a fresh one, and a decoder into a HookedDecoderClassifier.
         tokenizer: instead of the source's own.
@@ -97,13 +100,15 @@ def load_model(
         )
     match source:
         case (
-            HookedTransformer() | HookedEncoder() | HookedClassifier() | HookedDecoderClassifier()
+            HookedTransformer()
+            | HookedEncoder()
+            | HookedClassifier()
+            | HookedDecoderClassifier()
+            | HookedEncoderDecoder()
         ):
             model = source
         case Mapping():
             model = _fresh(dict(source), labels, tokenizer, seed)
-        case HookedEncoderDecoder():
-            raise InputError("encoder-decoder models are not supported; give an encoder or decoder")
         case nn.Module():
             model = from_hf(source, tokenizer, labels=labels, seed=seed)
         case str() if not local:
@@ -195,10 +200,11 @@ def _hub(
 ) -> HookedModel:
     official = make_model_alias_map().get(name.lower())
     try:
-        if official is None:
-            config = AutoConfig.from_pretrained(name).to_dict()
-            module, missing = _read_hf(name, config, headless=labels is not None, local=False)
-            tokenizer = tokenizer or AutoTokenizer.from_pretrained(name)
+        if official is None or "/t5" in official:  # TransformerLens' T5 knows only 1.0
+            source = official or name
+            config = AutoConfig.from_pretrained(source).to_dict()
+            module, missing = _read_hf(source, config, headless=labels is not None, local=False)
+            tokenizer = tokenizer or AutoTokenizer.from_pretrained(source)
             return convert(module, tokenizer, labels, seed, missing)
         kind = _hooked_class(official)
         with transformer_lens_quiet():
@@ -221,7 +227,7 @@ def _hooked_class(official: str) -> type[HookedTransformer] | type[HookedEncoder
     """Which TransformerLens class opens a name it knows; raises InputError for other kinds."""
     if "bert" in official.lower() and "hubert" not in official.lower():
         return HookedEncoder
-    if any(part in official.lower() for part in ("t5", "hubert", "wav2vec")):
+    if any(part in official.lower() for part in ("hubert", "wav2vec")):
         raise InputError(
             f"{official!r} is neither an encoder nor a decoder of text; give one like BERT or GPT-2"
         )
@@ -279,6 +285,8 @@ def _labelled(model: HookedModel, labels: Sequence[str] | None, seed: int) -> Ho
             return classifier_from_encoder(model, labels, seed)
         case HookedTransformer():
             return classifier_from_decoder(model, labels, seed)
+        case HookedEncoderDecoder():
+            raise InputError("labels are for encoders and decoders; this is an encoder-decoder")
         case HookedClassifier() | HookedDecoderClassifier():
             if len(labels) != len(model.labels):
                 raise InputError(
@@ -296,7 +304,10 @@ def _moved(
     for target in (dtype, None if device is None else str(device)):
         if target is None:
             continue
-        if isinstance(model, HookedClassifier | HookedDecoderClassifier):
+        if isinstance(model, HookedEncoderDecoder):
+            nn.Module.to(model, target)
+            model.cfg.device, model.cfg.dtype = str(model.W_E.device), model.W_E.dtype
+        elif isinstance(model, HookedClassifier | HookedDecoderClassifier):
             model.to(target)
         else:
             model.to(target, print_details=False)

@@ -26,6 +26,7 @@ from mechprobe.models.build import empty_decoder, empty_encoder, make_config
 from mechprobe.models.classifier import HookedClassifier
 from mechprobe.models.decoder_classifier import HookedDecoderClassifier
 from mechprobe.models.edits import HookedModel
+from mechprobe.models.encoder_decoder import empty_encoder_decoder
 from mechprobe.models.hf import HEADS, drop_heads, load_weights, present_heads
 
 DESCRIPTION, WEIGHTS, FORMAT = "mechprobe.json", "model.safetensors", 1
@@ -131,6 +132,8 @@ def _empty(
             return model
         case "HookedTransformer":
             return empty_decoder(cfg, tokenizer)
+        case "HookedEncoderDecoder":
+            return empty_encoder_decoder(cfg, tokenizer)
         case _:
             raise InputError(f"a saved {kind!r} cannot be loaded; use the version that wrote it")
 

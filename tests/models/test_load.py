@@ -12,10 +12,10 @@ from transformer_lens import HookedEncoder, HookedTransformer
 from transformers import (
     BertForMaskedLM,
     BertModel,
+    DistilBertConfig,
+    DistilBertModel,
     GPT2Config,
     GPT2LMHeadModel,
-    T5Config,
-    T5ForConditionalGeneration,
 )
 
 from mechprobe.errors import InputError
@@ -167,9 +167,9 @@ def test_a_folder_that_cannot_be_read_is_refused(hf_bert, tmp_path, damage, mess
 
 
 def test_a_folder_of_another_architecture_is_refused(tmp_path):
-    config = T5Config(vocab_size=20, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
-    T5ForConditionalGeneration(config).save_pretrained(tmp_path)
-    with pytest.raises(InputError, match="holds a 't5' model; supported are bert, "):
+    config = DistilBertConfig(dim=8, n_heads=2, n_layers=1, hidden_dim=8, vocab_size=9)
+    DistilBertModel(config).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="holds a 'distilbert' model; supported are bert, "):
         load_model(tmp_path)
 
 
@@ -193,7 +193,7 @@ def test_a_hub_name_that_is_not_there_is_refused():
             load_model(name)
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="neither an encoder nor a decoder of text"):
-        load_model("t5-small")
+        load_model("hubert-base-ls960")
 
 
 def test_hub_names_load_from_the_local_cache(
