@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from mechprobe.locate.subnetworks import Subnetwork, SubnetworkSet
     from mechprobe.models import (
         HookedClassifier,
+        HookedDecoderClassifier,
         build_classifier,
+        build_decoder_classifier,
         build_encoder_decoder,
         from_hf,
         generate,
@@ -55,7 +57,9 @@ _HOME = {
     "load_task": "tasks",
     "seq2seq_batch": "tasks",
     "HookedClassifier": "models",
+    "HookedDecoderClassifier": "models",
     "build_classifier": "models",
+    "build_decoder_classifier": "models",
     "build_encoder_decoder": "models",
     "from_hf": "models",
     "generate": "models",
@@ -80,6 +84,7 @@ _ROOMS = ("planted",)
 __all__ = [
     "Circuits",
     "HookedClassifier",
+    "HookedDecoderClassifier",
     "InputError",
     "PairExamples",
     "SequencePairs",
@@ -91,6 +96,7 @@ __all__ = [
     "__version__",
     "attribute",
     "build_classifier",
+    "build_decoder_classifier",
     "build_encoder_decoder",
     "direct_logit_attribution",
     "find_circuits",

@@ -16,6 +16,7 @@ from transformers import (
     DistilBertModel,
     GPT2Config,
     GPT2LMHeadModel,
+    LlamaForCausalLM,
 )
 
 from mechprobe.errors import InputError
@@ -197,9 +198,9 @@ def test_a_hub_name_that_is_not_there_is_refused():
 
 
 def test_hub_names_load_from_the_local_cache(
-    tmp_path, monkeypatch, hf_bert, hf_classifier, tokenizer, make_batch
+    tmp_path, monkeypatch, hf_bert, hf_classifier, tiny_hf, tokenizer, make_batch
 ):
-    """Names as the hub's cache would hold them: two TransformerLens knows, one it does not."""
+    """Names as the hub's cache would hold them: two TransformerLens knows, two it does not."""
     decoder = GPT2LMHeadModel(
         GPT2Config(vocab_size=15, n_positions=24, n_embd=32, n_layer=2, n_head=4)
     ).eval()
@@ -208,6 +209,7 @@ def test_hub_names_load_from_the_local_cache(
         "gpt2": decoder,
         "google-bert/bert-base-cased": encoder,
         "somebody/nli": hf_classifier,
+        "somebody/llama": tiny_hf(LlamaForCausalLM),
     }
     for name, module in names.items():
         repo = tmp_path / f"models--{name.replace('/', '--')}"
@@ -236,6 +238,9 @@ def test_hub_names_load_from_the_local_cache(
     assert isinstance(load_model("bert-base-cased", labels=LABELS), HookedClassifier)
     classifier = load_model("somebody/nli")
     assert torch.equal(forward(classifier, batch), forward(from_hf(hf_classifier), batch))
+    llama = load_model("somebody/llama")
+    expected = forward(from_hf(names["somebody/llama"]), batch)
+    assert torch.equal(forward(llama, batch), expected)
     assert classifier.tokenizer("a")["input_ids"] == [2, 5, 3]
 
 
