@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from mechprobe.locate.circuit_sets import Circuits
     from mechprobe.locate.circuits import find_circuits
     from mechprobe.locate.direct import direct_logit_attribution
+    from mechprobe.locate.edges import EdgeScores
+    from mechprobe.locate.paths import head_edges, path_patch
     from mechprobe.locate.search import find_subnetworks
     from mechprobe.locate.subnetworks import Subnetwork, SubnetworkSet
     from mechprobe.models import (
@@ -83,6 +85,7 @@ _ROOMS = ("planted",)
 
 __all__ = [
     "Circuits",
+    "EdgeScores",
     "HookedClassifier",
     "HookedDecoderClassifier",
     "InputError",
@@ -103,10 +106,12 @@ __all__ = [
     "find_subnetworks",
     "from_hf",
     "generate",
+    "head_edges",
     "list_tasks",
     "load_abstraction",
     "load_model",
     "load_task",
+    "path_patch",
     "run_with_cache",
     "run_with_edits",
     "save_model",

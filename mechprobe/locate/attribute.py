@@ -8,6 +8,7 @@ effects add up to what closing all of them does.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +18,12 @@ from torch import Tensor
 
 from mechprobe.errors import InputError
 from mechprobe.gates.baselines import Baseline
-from mechprobe.locate.behaviours import AnyTask, behaviour_of
-from mechprobe.locate.measure import BATCH, baseline_for, grid_for, measure
+from mechprobe.locate.behaviours import AnyTask
+from mechprobe.locate.measure import BATCH
+from mechprobe.locate.meter import Meter, meter_for
 from mechprobe.locate.scores import Scores
 from mechprobe.models.edits import HookedModel, forward, run_with_edits
-from mechprobe.runs import progress
+from mechprobe.runs import progress as progress_bar
 from mechprobe.sites import Site, SiteGrid
 from mechprobe.tasks.answers import WITHOUT_GRADIENT
 from mechprobe.tasks.batches import Batch
@@ -40,7 +42,9 @@ def attribute(
     n: int | None = 512,
     split: str = "dev",
     seed: int = 0,
-    reference: Sequence[Batch] | None = None,
+    reference: Sequence[Batch] | Behaviour | None = None,
+    batch_size: int = BATCH,
+    progress: bool = True,
 ) -> Scores:
     """Estimated effect of every site, from gradients with respect to gates.
 
@@ -61,44 +65,55 @@ def attribute(
         metric: instead of the task's own; must have a gradient.
         n: examples at most.
         split: of a sentence-pair task.
-        reference: batches that a mean baseline is fitted on; the task's own inputs when None.
+        reference: what a mean baseline is taken over; the task's own inputs when None.
+        batch_size: examples a batch.
+        progress: show a bar when it takes long.
 
     Raises:
         InputError: a metric without gradient (accuracy, exact match), or with none at the full
-            model (KL under "first_order"); an unknown method; fewer than one step; as
-            ``behaviour_of`` and ``baseline_for``.
+            model (KL under "first_order"); an unknown method; fewer than one step; as ``ablate``.
     """
     points, weights = path_points(method, steps)
-    behaviour = behaviour_of(model, task, metric=metric, split=split, n=n, seed=seed)
-    _refuse_flat(model, behaviour, method)
-    grid, chosen = grid_for(model, sites)
-    stands = baseline_for(baseline, model, behaviour, grid, reference=reference, seed=seed)
-    moved = torch.from_numpy(grid.mask(kept=chosen)).to(next(model.parameters()).device)
-    effects = np.zeros((len(chosen), len(behaviour)))
-    columns = [grid.index(site) for site in chosen]
-    batches = behaviour.batches(BATCH)
-    with progress(len(batches) * len(points), f"attribute, {method}") as bar:
-        for batch in batches:
-            values = stands.values(model, batch, grid)
-            rows = batch.index.cpu().numpy()
-            for point, weight in zip(points, weights, strict=True):
-                gates = torch.where(moved, point, 1.0).expand(len(batch), -1)
-                slope = gate_gradients(model, behaviour, batch, gates, grid, values)
-                effects[:, rows] += weight * slope.double().cpu().numpy()[:, columns].T
-                bar.update()
-    settings = {"n": len(behaviour), "split": split, "seed": seed}
-    passes = 2 * len(points) + (stands.kind != "zero")
-    if method == "integrated":
-        total = _open_minus_closed(model, behaviour, grid, chosen, stands)
-        gap = float(np.abs(effects.sum(0) - total).mean())
-        settings |= {"steps": steps, "completeness_gap": gap}
-        passes += 2
-    select, report = behaviour.halves(seed)
-    return Scores(
-        method=f"attribute, {method.replace('_', ' ')}", sites=tuple(map(str, chosen)),
-        effects=effects, select=select, report=report, metric=behaviour.metric_name,
-        baseline=stands.kind, forwards=passes, settings=settings, grid=grid,
+    meter = meter_for(
+        model, task, sites, baseline, metric=metric, n=n, split=split, seed=seed,
+        reference=reference, batch_size=batch_size,
+        show=f"attribute, {method}" if progress else None,
     )
+    _refuse_flat(model, meter.behaviour, method)
+    effects = _along_path(meter, points, weights)
+    settings: dict[str, Any] = {
+        "task": meter.behaviour.name, "n": len(meter.behaviour), "seed": seed
+    }
+    if method == "integrated":
+        full, closed = meter.closing([(), meter.sites])
+        gap = float(np.abs(effects.sum(0) - (full - closed)).mean())
+        settings |= {"steps": steps, "completeness_gap": gap}
+    select, report = meter.behaviour.halves(seed)
+    return Scores(
+        method=f"attribute, {method.replace('_', ' ')}", sites=tuple(map(str, meter.sites)),
+        effects=effects, select=select, report=report, metric=meter.behaviour.metric_name,
+        baseline=meter.baseline.kind, forwards=meter.passes, settings=settings, grid=meter.grid,
+    )
+
+
+def _along_path(
+    meter: Meter, points: Sequence[float], weights: Sequence[float]
+) -> Float[np.ndarray, "site example"]:
+    """The weighted sum of gradients where the chosen gates stand at each point, the rest at 1."""
+    effects = np.zeros((len(meter.sites), len(meter.behaviour)))
+    columns = [meter.grid.index(site) for site in meter.sites]
+    moved = torch.from_numpy(meter.grid.mask(kept=meter.sites))
+    moved = moved.to(next(meter.model.parameters()).device)
+    batches = meter.behaviour.batches(meter.batch_size)
+    for batch in batches if meter.show is None else progress_bar(batches, meter.show):
+        values = meter.baseline.values(meter.model, batch, meter.grid)
+        rows = batch.index.cpu().numpy()
+        for point, weight in zip(points, weights, strict=True):
+            gates = torch.where(moved, point, 1.0).expand(len(batch), -1)
+            slope = gate_gradients(meter.model, meter.behaviour, batch, gates, meter.grid, values)
+            effects[:, rows] += weight * slope.double().cpu().numpy()[:, columns].T
+    meter.passes += 2 * len(points) + (meter.baseline.kind in ("resample", "paired"))
+    return effects
 
 
 def gate_gradients(
@@ -167,15 +182,6 @@ def path_points(method: str, steps: int) -> tuple[list[float], list[float]]:
         raise InputError(f"steps={steps}; an integral needs at least one point")
     points, weights = np.polynomial.legendre.leggauss(steps)
     return ((points + 1) / 2).tolist(), (weights / 2).tolist()
-
-
-def _open_minus_closed(
-    model: HookedModel, behaviour: Behaviour, grid: SiteGrid, chosen: Sequence[Site],
-    baseline: Baseline,
-) -> Float[np.ndarray, " example"]:
-    ends = np.stack([grid.mask(), grid.mask(closed=chosen)])
-    full, closed = measure(model, behaviour, ends, grid, baseline)
-    return full - closed
 
 
 def _refuse_flat(model: HookedModel, behaviour: Behaviour, method: str) -> None:
