@@ -251,6 +251,7 @@ def train_masks(
     store: StateStore | None = None,
     save_every: int = 100,
     on_step: Callable[[int, dict[str, list[float]]], None] | None = None,
+    loss: Callable[[Tensor, Batch], Tensor] | None = None,
 ) -> Float[Tensor, "k site"]:
     """Train K masks together on a frozen model and return their log alpha, float32 [k, site].
 
@@ -263,6 +264,7 @@ def train_masks(
             depend on it beyond rounding.
         store: where the state is saved every ``save_every`` steps, and resumed from.
         on_step: called after each step with per-member lists "loss", "closed" and "target".
+        loss: mean loss of a batch's logits, instead of the settings' objective.
 
     Raises:
         InputError: no data or members; full logits of other batches; the objective "task" with a
@@ -282,11 +284,12 @@ def train_masks(
     if store is not None and (state := store.load()) is not None:
         trainer.restore(state)
     if full_logits is None:
-        full_logits = [] if settings.objective == "task" else full_model_logits(model, batches)
+        needed = loss is None and settings.objective == "kl"
+        full_logits = full_model_logits(model, batches) if needed else []
     with frozen(model):
         while trainer.step_number < settings.steps:
             report = _one_step(
-                model, batches, full_logits, trainer, grid, baseline, order_seed, chunk
+                model, batches, full_logits, trainer, grid, baseline, order_seed, chunk, loss
             )
             if on_step is not None:
                 on_step(trainer.step_number, report)
@@ -315,6 +318,7 @@ def search_inputs(
 def _one_step(
     model: HookedModel, batches: Sequence[Batch], full_logits: Sequence[Tensor],
     trainer: MaskTrainer, grid: SiteGrid, baseline: Baseline, order_seed: int, chunk: int | None,
+    loss: Callable[[Tensor, Batch], Tensor] | None,
 ) -> dict[str, list[float]]:
     """Forward and backward of all members over the step's micro-batches, then one update."""
     settings, k = trainer.settings, len(trainer.members)
@@ -333,10 +337,12 @@ def _one_step(
             logits = gated_logits(
                 model, batch, leaf[start : start + size], grid, baseline, chunk=size
             )
-            full = full_logits[which] if settings.objective == "kl" else None
-            loss = torch.stack([mask_loss(row, batch, full) for row in logits])
-            (loss.sum() / settings.accumulation).backward()
-            losses[start : start + size] += loss.detach().cpu() / settings.accumulation
+            full = full_logits[which] if full_logits else None
+            values = torch.stack([
+                mask_loss(row, batch, full) if loss is None else loss(row, batch) for row in logits
+            ])
+            (values.sum() / settings.accumulation).backward()
+            losses[start : start + size] += values.detach().cpu() / settings.accumulation
         closed = trainer.closed_share(gates)
         penalty = sparsity_penalty(closed, target, trainer.multipliers)
         assert leaf.grad is not None
