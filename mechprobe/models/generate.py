@@ -72,7 +72,7 @@ def generate(
         ended = ended | (token == eos)
         if ended.all():
             break
-        grown = _append(grown, new[-1], last + 1, ~ended)
+        grown = _append(grown, token, last + 1, ~ended)  # pad need not be a token of the model
     return torch.stack(new, dim=1)
 
 
