@@ -22,6 +22,8 @@ _FIXED = {
     "use_attn_scale": False,
     "attn_only": False,
     "n_key_value_heads": None,
+    "use_split_qkv_input": False,
+    "use_attn_in": False,
 }
 
 

@@ -116,6 +116,11 @@ def load_model(
         case str() | Path():
             model = _folder(Path(source).expanduser(), labels, tokenizer, seed)
     model = _labelled(model, labels, seed)
+    if flags.get("use_split_qkv_input") and isinstance(model, HookedEncoderDecoder):
+        raise InputError(
+            "use_split_qkv_input is not for encoder-decoders, whose attention takes one input for "
+            "all heads; leave it out"
+        )
     for name, value in flags.items():
         setattr(model.cfg, name, value)
     if dtype is None and isinstance(source, str | Path) and not _is_saved(Path(source)):

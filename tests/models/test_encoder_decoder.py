@@ -168,10 +168,22 @@ def test_precision_and_device_are_followed():
     torch.testing.assert_close(forward(model, BATCH), own)
 
 
+def test_hooks_that_are_off_by_default_leave_the_numbers_alone():
+    model = build_encoder_decoder(**SIZES, seed=1)
+    own = forward(model, BATCH)
+    for flag in ("use_attn_result", "use_hook_mlp_in"):
+        assert getattr(load_model(model, **{flag: True}).cfg, flag)
+        torch.testing.assert_close(forward(model, BATCH), own)
+    with pytest.raises(InputError, match="use_split_qkv_input is not for encoder-decoders"):
+        load_model(model, use_split_qkv_input=True)
+    torch.testing.assert_close(forward(model, BATCH), own)
+
+
 def test_what_a_t5_block_does_not_have_is_refused():
     for name, value in (
         ("normalization_type", "LN"), ("positional_embedding_type", "rotary"),
         ("attn_only", True), ("n_key_value_heads", 1), ("attention_dir", "causal"),
+        ("use_split_qkv_input", True),
     ):  # fmt: skip
         with pytest.raises(InputError, match=f"{name}=.* cannot be had in an encoder-decoder"):
             build_encoder_decoder(**SIZES, **{name: value})
