@@ -14,23 +14,9 @@ from mechprobe.models.weights import decoder_from_weights, decoder_weights
 from mechprobe.planted import load_case
 from mechprobe.sites import Site
 
-CASES = [
-    ("reverse", "main"), ("induction", "main"), ("or_gate", "main"), ("decoy", "main"),
-    ("heuristic_core", "main"), ("heuristic_core", "ood"), ("two_task", "main"),
-    ("two_task", "task_T"),
-]  # fmt: skip
 
-
-@pytest.fixture(scope="module")
-def folder(data_dir):
-    planted = data_dir / "planted"
-    if not planted.is_dir():
-        pytest.skip(f"no planted cases at {planted}; set MECHPROBE_DATA to a folder with them")
-    return planted
-
-
-@pytest.mark.parametrize(("name", "which"), CASES)
-def test_a_case_gives_its_recorded_logits_and_accuracy(folder, name, which):
+def test_a_case_gives_its_recorded_logits_and_accuracy(folder, named_case):
+    name, which = named_case
     case = load_case(folder / name, which)
     assert (case.name, case.set) == (name, which)
     assert case.drift() < 3e-4
@@ -49,8 +35,8 @@ def test_a_case_gives_its_recorded_logits_and_accuracy(folder, name, which):
     assert not scored[:, 0].any()
 
 
-@pytest.mark.parametrize(("name", "which"), CASES)
-def test_the_truth_names_heads_of_the_model(folder, name, which):
+def test_the_truth_names_heads_of_the_model(folder, named_case):
+    name, which = named_case
     case = load_case(folder / name, which)
     heads = {site for site in site_grid(case.model) if site.kind == "head"}
     assert case.minimal
