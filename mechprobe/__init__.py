@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mechprobe.errors import InputError
+    from mechprobe.locate.agree import rank_agreement
     from mechprobe.locate.attribute import attribute
     from mechprobe.locate.circuit_sets import Circuits
     from mechprobe.locate.circuits import find_circuits
@@ -112,6 +113,7 @@ __all__ = [
     "load_model",
     "load_task",
     "path_patch",
+    "rank_agreement",
     "run_with_cache",
     "run_with_edits",
     "save_model",

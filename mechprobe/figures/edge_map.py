@@ -33,6 +33,7 @@ def edge_map(
     title: str = "",
     unit: str = "effect",
     marked: Collection[tuple[int, int]] = (),
+    axes_names: tuple[str, str] = ("sender", "receiver"),
     width: float | None = None,
 ) -> Figure:
     """One cell an edge, NaN left blank; numbers are written in where they fit.
@@ -40,6 +41,7 @@ def edge_map(
     Args:
         unit: what the colour bar says.
         marked: (row, column) of the cells that get a frame.
+        axes_names: what stands down and across.
         width: inches; None: as wide as the receivers need, one column at least.
 
     Raises:
@@ -52,7 +54,7 @@ def edge_map(
         )
     width = width or max(COLUMN, 1.6 + 0.32 * len(receivers))
     figure = new_figure(width, max(1.6, 1.1 + 0.24 * len(senders)))
-    axes = dress(figure.add_subplot(), title=title, x="receiver", y="sender")
+    axes = dress(figure.add_subplot(), title=title, x=axes_names[1], y=axes_names[0])
     far = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 1.0
     scale = ScalarMappable(Normalize(-(far or 1.0), far or 1.0), colormaps["PuOr"])
     axes.imshow(
