@@ -11,13 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mechprobe.errors import InputError
+    from mechprobe.gates.context import gated
+    from mechprobe.gates.export import head_mask, to_hf
+    from mechprobe.locate.ablate import ablate
     from mechprobe.locate.agree import rank_agreement
     from mechprobe.locate.attribute import attribute
     from mechprobe.locate.circuit_sets import Circuits
     from mechprobe.locate.circuits import find_circuits
+    from mechprobe.locate.compare import compare_baselines
+    from mechprobe.locate.cumulative import cumulative
     from mechprobe.locate.direct import direct_logit_attribution
     from mechprobe.locate.edges import EdgeScores
+    from mechprobe.locate.patch import patch
     from mechprobe.locate.paths import head_edges, path_patch
+    from mechprobe.locate.random_sets import random_set_p
+    from mechprobe.locate.scores import Scores
     from mechprobe.locate.search import find_subnetworks
     from mechprobe.locate.subnetworks import Subnetwork, SubnetworkSet
     from mechprobe.models import (
@@ -33,11 +41,12 @@ if TYPE_CHECKING:
         run_with_edits,
         save_model,
         site_grid,
-        to_hf,
     )
     from mechprobe.sites import Site, SiteGrid
     from mechprobe.tasks import (
+        Behaviour,
         PairExamples,
+        PromptTask,
         SequencePairs,
         Task,
         list_tasks,
@@ -52,7 +61,9 @@ _HOME = {
     "InputError": "errors",
     "Site": "sites",
     "SiteGrid": "sites",
+    "Behaviour": "tasks",
     "PairExamples": "tasks",
+    "PromptTask": "tasks",
     "Task": "tasks",
     "list_tasks": "tasks",
     "SequencePairs": "tasks",
@@ -71,7 +82,19 @@ _HOME = {
     "run_with_edits": "models",
     "save_model": "models",
     "site_grid": "models",
-    "to_hf": "models",
+    "gated": "gates.context",
+    "head_mask": "gates.export",
+    "to_hf": "gates.export",
+    "Scores": "locate.scores",
+    "ablate": "locate.ablate",
+    "compare_baselines": "locate.compare",
+    "cumulative": "locate.cumulative",
+    "patch": "locate.patch",
+    "EdgeScores": "locate.edges",
+    "head_edges": "locate.paths",
+    "path_patch": "locate.paths",
+    "random_set_p": "locate.random_sets",
+    "rank_agreement": "locate.agree",
     "Subnetwork": "locate.subnetworks",
     "SubnetworkSet": "locate.subnetworks",
     "find_subnetworks": "locate.search",
@@ -81,16 +104,19 @@ _HOME = {
     "direct_logit_attribution": "locate.direct",
 }
 
-_ROOMS = ("planted",)
-"""Rooms whose names are used through the room: ``mechprobe.planted.load_case``."""
+_ROOMS = ("gates", "planted")
+"""Rooms used by their name: ``mechprobe.planted.load_case``, ``with mechprobe.gates(...)``."""
 
 __all__ = [
+    "Behaviour",
     "Circuits",
     "EdgeScores",
     "HookedClassifier",
     "HookedDecoderClassifier",
     "InputError",
     "PairExamples",
+    "PromptTask",
+    "Scores",
     "SequencePairs",
     "Site",
     "SiteGrid",
@@ -98,21 +124,28 @@ __all__ = [
     "SubnetworkSet",
     "Task",
     "__version__",
+    "ablate",
     "attribute",
     "build_classifier",
     "build_decoder_classifier",
     "build_encoder_decoder",
+    "compare_baselines",
+    "cumulative",
     "direct_logit_attribution",
     "find_circuits",
     "find_subnetworks",
     "from_hf",
+    "gated",
     "generate",
     "head_edges",
+    "head_mask",
     "list_tasks",
     "load_abstraction",
     "load_model",
     "load_task",
+    "patch",
     "path_patch",
+    "random_set_p",
     "rank_agreement",
     "run_with_cache",
     "run_with_edits",

@@ -144,6 +144,6 @@ def test_the_picture_shows_the_curve_and_the_null(tiny_decoder, behaviour, tmp_p
     figure = curve.plot()
     (axes,) = figure.axes
     null, line = axes.lines
-    np.testing.assert_allclose(line.get_ydata(), curve.values.mean(1))
-    np.testing.assert_allclose(null.get_ydata(), curve.null.mean(0))
+    np.testing.assert_allclose(np.asarray(line.get_ydata()), curve.values.mean(1))
+    np.testing.assert_allclose(np.asarray(null.get_ydata()), curve.null.mean(0))
     assert save_figure(figure, tmp_path / "curve")[1].stat().st_size > 3000

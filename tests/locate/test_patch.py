@@ -184,7 +184,7 @@ def test_a_metric_that_breaks_at_a_place_names_the_example(tiny_decoder, token_p
     behaviour = behaviour_of(tiny_decoder, token_pairs)
     with torch.no_grad():
         values = [behaviour.measure(forward(tiny_decoder, side), behaviour.inputs)
-                  for side in (behaviour.inputs, behaviour.corrupt)]  # fmt: skip
+                  for side in (behaviour.inputs, behaviour.swapped().inputs)]  # fmt: skip
 
     def brittle(logits, targets):
         own = behaviour.metric(logits, targets)
