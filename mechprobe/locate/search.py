@@ -27,6 +27,7 @@ from mechprobe.locate.masks import (
 )
 from mechprobe.locate.subnetworks import Subnetwork, SubnetworkSet
 from mechprobe.models.classifier import HookedClassifier
+from mechprobe.models.decoder_classifier import Classifier, HookedDecoderClassifier
 from mechprobe.models.edits import HookedModel, site_grid
 from mechprobe.runs import progress
 from mechprobe.sites import SiteGrid
@@ -219,9 +220,9 @@ def mask_tensors(grid: SiteGrid) -> list[slice]:
     return [*layered["head"], *([mlps] if grid.mlps else []), *layered["neuron"]]
 
 
-def _checked(model: HookedModel, task: Task) -> tuple[HookedClassifier, PreTrainedTokenizerFast]:
+def _checked(model: HookedModel, task: Task) -> tuple[Classifier, PreTrainedTokenizerFast]:
     """The model and its tokenizer, when it is a classifier that can be scored on the task."""
-    if not isinstance(model, HookedClassifier):
+    if not isinstance(model, HookedClassifier | HookedDecoderClassifier):
         raise InputError(
             f"a {type(model).__name__} has no labels; open it with load_model(..., labels="
             f"{task.labels}) and fit it on {task.name} first"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -22,7 +22,7 @@ from mechprobe.models.build import (
     make_config,
     with_vocabulary,
 )
-from mechprobe.models.classifier import FRESH_HEAD_STD, check_labels
+from mechprobe.models.classifier import FRESH_HEAD_STD, HookedClassifier, check_labels
 
 
 class HookedDecoderClassifier(HookedRootModule):
@@ -117,6 +117,10 @@ class HookedDecoderClassifier(HookedRootModule):
         weight = self.classifier.weight
         self.cfg.device, self.cfg.dtype = str(weight.device), weight.dtype
         return self
+
+
+Classifier: TypeAlias = HookedClassifier | HookedDecoderClassifier
+"""A model that gives a label to a whole input."""
 
 
 def build_decoder_classifier(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 
 from mechprobe.models.classifier import HookedClassifier
+from mechprobe.models.decoder_classifier import HookedDecoderClassifier
+
+Model = TypeVar("Model", HookedClassifier, HookedDecoderClassifier)
 
 
 def attend_to_equal_tokens(
-    model: HookedClassifier, strength: float = 1.5, position_scale: float = 0.5
-) -> HookedClassifier:
+    model: Model, strength: float = 1.5, position_scale: float = 0.5
+) -> Model:
     """Set W_K = strength * W_Q in every head and shrink position embeddings, in place.
 
     Then W_Q W_K^T is positive semi-definite and a query's highest score is, in expectation, its
@@ -19,12 +24,14 @@ def attend_to_equal_tokens(
     tokens is part of the model from then on; claims about such attention must say so.
 
     Args:
-        model: a fresh classifier (``build_classifier``); it is returned.
+        model: a fresh classifier with learned positions (``build_classifier``,
+            ``build_decoder_classifier``); it is returned.
         strength: factor on the keys.
         position_scale: factor on the position embeddings, so that token identity dominates.
     """
     with torch.no_grad():
         for block in model.blocks:
             block.attn.W_K.copy_(strength * block.attn.W_Q)
-        model.embed.pos_embed.W_pos.mul_(position_scale)
+        places = model.embed if isinstance(model, HookedClassifier) else model
+        places.pos_embed.W_pos.mul_(position_scale)
     return model

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from mechprobe.errors import InputError
-from mechprobe.models.classifier import HookedClassifier
+from mechprobe.models.decoder_classifier import Classifier
 from mechprobe.models.edits import forward
 from mechprobe.tasks.batches import Batch, Encoded
 from mechprobe.tasks.metrics import label_loss
@@ -65,13 +65,13 @@ class FitSettings:
 
 
 def fit_classifier(
-    model: HookedClassifier,
+    model: Classifier,
     data: Encoded,
     settings: FitSettings,
     *,
     seed: int,
     trajectory: Collection[int] = (),
-    on_checkpoint: Callable[[int, HookedClassifier], None] | None = None,
+    on_checkpoint: Callable[[int, Classifier], None] | None = None,
     on_step: Callable[[int, float], None] | None = None,
     store: StateStore | None = None,
     save_every: int = 200,

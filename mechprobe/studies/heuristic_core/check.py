@@ -32,6 +32,13 @@ def check(settings: Settings) -> None:
     if settings.pair not in PAIRS:
         raise InputError(f"unknown pair {settings.pair!r}; one of {', '.join(PAIRS)}")
     check_numbers(settings)
+    if settings.arch not in ("encoder", "decoder"):
+        raise InputError(f"unknown --arch {settings.arch!r}; expected 'encoder' or 'decoder'")
+    if settings.arch == "decoder" and settings.encoder is not None:
+        raise InputError(
+            f"--arch decoder builds a model from scratch, but --encoder is {settings.encoder}; "
+            "give one of them (a pretrained decoder goes to --encoder as well)"
+        )
     if not settings.sparsities:
         raise InputError("no sparsities given; give at least one, such as --sparsities 0.5")
     for name in ("sparsities", "checkpoint_sparsities"):

@@ -12,7 +12,8 @@ import torch
 from mechprobe.gates.baselines import mean_baseline
 from mechprobe.gates.reference import gated_logits
 from mechprobe.locate.masks import frozen
-from mechprobe.models.classifier import HookedClassifier, build_classifier
+from mechprobe.models.classifier import build_classifier
+from mechprobe.models.decoder_classifier import Classifier, build_decoder_classifier
 from mechprobe.models.edits import forward, site_grid
 from mechprobe.studies.heuristic_core.models import (
     checkpoint_steps,
@@ -79,20 +80,21 @@ def dry_run(settings: Settings) -> str:
     return "\n".join(lines)
 
 
-def random_model(settings: Settings) -> HookedClassifier:
+def random_model(settings: Settings) -> Classifier:
     """A classifier of the run's shape (the preset's sizes stand in for a pretrained encoder's)."""
     shaped = settings
     if settings.encoder == "minilm":
         shaped = dataclasses.replace(settings, n_layers=6, n_heads=12, d_model=384, d_mlp=1536)
     labels = ("entailment", "neutral", "contradiction")
-    return build_classifier(
+    build = build_decoder_classifier if settings.arch == "decoder" else build_classifier
+    return build(
         labels[: 2 if settings.pair != "mnli-hans" else 3], n_layers=shaped.n_layers,
         n_heads=shaped.n_heads, d_model=shaped.d_model, d_mlp=shaped.d_mlp,
         n_ctx=settings.max_length, d_vocab=VOCABULARY,
     ).to(settings.device)
 
 
-def estimate(settings: Settings, model: HookedClassifier) -> list[Part]:
+def estimate(settings: Settings, model: Classifier) -> list[Part]:
     """Time one step of each kind of work and count how often the run does it."""
     train = random_batch(settings, settings.train_batch)
     mask = random_batch(settings, settings.mask_batch)
@@ -173,7 +175,7 @@ def wait(settings: Settings) -> None:
         torch.cuda.synchronize(settings.device)
 
 
-def activation_memory(settings: Settings, model: HookedClassifier) -> int:
+def activation_memory(settings: Settings, model: Classifier) -> int:
     """Bytes that backward keeps for the largest batch, from the sizes of what is stored."""
     cfg, rows = model.cfg, max(settings.train_batch, settings.mask_batch)
     d_mlp = cfg.d_mlp or 0

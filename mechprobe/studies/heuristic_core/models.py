@@ -10,6 +10,11 @@ from transformers import PreTrainedTokenizerFast
 
 from mechprobe.errors import InputError
 from mechprobe.models.classifier import HookedClassifier, build_classifier
+from mechprobe.models.decoder_classifier import (
+    Classifier,
+    HookedDecoderClassifier,
+    build_decoder_classifier,
+)
 from mechprobe.models.load import load_model, packaged_minilm
 from mechprobe.models.mimetic import attend_to_equal_tokens
 from mechprobe.models.save import save_model
@@ -26,16 +31,17 @@ def encoder_source(settings: Settings) -> str | None:
     return settings.encoder
 
 
-def fresh_model(settings: Settings, data: StudyData, seed: int) -> HookedClassifier:
+def fresh_model(settings: Settings, data: StudyData, seed: int) -> Classifier:
     """The classifier before training: from scratch, or a pretrained encoder with a new head."""
     source = encoder_source(settings)
     if source is not None:
         model = load_model(
             source, labels=data.task.labels, device=settings.device, seed=seed
         )
-        assert isinstance(model, HookedClassifier)
+        assert isinstance(model, HookedClassifier | HookedDecoderClassifier)
         return model
-    model = build_classifier(
+    build = build_decoder_classifier if settings.arch == "decoder" else build_classifier
+    model = build(
         data.task.labels, data.tokenizer, n_layers=settings.n_layers, n_heads=settings.n_heads,
         d_model=settings.d_model, d_mlp=settings.d_mlp, n_ctx=settings.max_length, seed=seed,
     )
@@ -52,10 +58,10 @@ def check_encoder(settings: Settings, labels: Sequence[str]) -> PreTrainedTokeni
     if source is None:
         return None
     model = load_model(source, labels=labels)
-    if not isinstance(model, HookedClassifier):
+    if not isinstance(model, HookedClassifier | HookedDecoderClassifier):
         raise InputError(
             f"{settings.encoder} is a {type(model).__name__}; this study classifies sentence pairs "
-            "with a BERT-shaped encoder: give the folder or hub name of one"
+            "with an encoder or a decoder: give the folder or hub name of one"
         )
     if not isinstance(model.tokenizer, PreTrainedTokenizerFast):
         raise InputError(f"{settings.encoder} has no fast tokenizer; add its tokenizer.json")
@@ -95,7 +101,7 @@ def train_model(settings: Settings, data: StudyData, run: Run, index: int) -> di
     store = run.checkpoint(f"train-{index}")
     with progress(settings.train_steps, f"train model {index}") as bar:
 
-        def on_checkpoint(step: int, model: HookedClassifier) -> None:
+        def on_checkpoint(step: int, model: Classifier) -> None:
             save_model(model, model_folder(run, index, step))
 
         def on_step(step: int, loss: float) -> None:
@@ -110,10 +116,10 @@ def train_model(settings: Settings, data: StudyData, run: Run, index: int) -> di
     return {"seed": seed, "steps": steps}
 
 
-def open_model(settings: Settings, run: Run, index: int, step: int) -> HookedClassifier:
+def open_model(settings: Settings, run: Run, index: int, step: int) -> Classifier:
     """A saved point of a model's trajectory, frozen and in evaluation mode."""
     model = load_model(model_folder(run, index, step), device=settings.device)
-    assert isinstance(model, HookedClassifier)
+    assert isinstance(model, HookedClassifier | HookedDecoderClassifier)
     return model.requires_grad_(False).eval()
 
 

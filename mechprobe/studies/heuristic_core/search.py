@@ -19,7 +19,7 @@ from mechprobe.locate.masks import (
 )
 from mechprobe.locate.search import search
 from mechprobe.locate.subnetworks import SubnetworkSet
-from mechprobe.models.classifier import HookedClassifier
+from mechprobe.models.decoder_classifier import Classifier
 from mechprobe.models.edits import site_grid
 from mechprobe.runs import Run, progress
 from mechprobe.sites import SiteGrid
@@ -78,7 +78,7 @@ class OpenModel:
         self, settings: Settings, data: StudyData, run: Run, index: int, step: int
     ) -> None:
         self.settings, self.data, self.index, self.step = settings, data, index, step
-        self.model: HookedClassifier = open_model(settings, run, index, step)
+        self.model: Classifier = open_model(settings, run, index, step)
         self.grid: SiteGrid = site_grid(self.model)
 
     @cached_property

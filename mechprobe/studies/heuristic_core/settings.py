@@ -46,6 +46,9 @@ class Settings:
     encoder: str | None = _option(
         None, "pretrained encoder: hub name or local folder; without it one is built from scratch"
     )
+    arch: str = _option(
+        "encoder", "what is built from scratch: encoder, or decoder with its last token classified"
+    )
     n_layers: int = _option(4, "layers of the encoder built from scratch")
     n_heads: int = _option(8, "heads a layer of the encoder built from scratch")
     d_model: int = _option(128, "residual width of the encoder built from scratch")
