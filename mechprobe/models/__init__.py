@@ -14,6 +14,7 @@ from mechprobe.models.edits import (
     site_grid,
 )
 from mechprobe.models.encoder_decoder import build_encoder_decoder
+from mechprobe.models.fixed_length import HookedFixedLengthEncoder, build_fixed_length_encoder
 from mechprobe.models.generate import generate
 from mechprobe.models.hf import from_hf, to_hf
 from mechprobe.models.llama2c import load_llama2c
@@ -24,6 +25,7 @@ __all__ = [
     "HookDidNotFire",
     "HookedClassifier",
     "HookedDecoderClassifier",
+    "HookedFixedLengthEncoder",
     "HookedModel",
     "attention_patterns",
     "build_classifier",
@@ -31,6 +33,7 @@ __all__ = [
     "build_decoder_classifier",
     "build_encoder",
     "build_encoder_decoder",
+    "build_fixed_length_encoder",
     "forward",
     "from_hf",
     "generate",

@@ -25,6 +25,7 @@ from mechprobe.errors import InputError
 from mechprobe.models.classifier import HookedClassifier
 from mechprobe.models.decoder_classifier import HookedDecoderClassifier
 from mechprobe.models.encoder_decoder import encoder_decoder_logits
+from mechprobe.models.fixed_length import HookedFixedLengthEncoder
 from mechprobe.sites import ENCODER_DECODER, Site, SiteGrid, Stack
 from mechprobe.tasks.batches import Batch
 
@@ -33,6 +34,7 @@ HookedModel: TypeAlias = (
     | HookedEncoder
     | HookedClassifier
     | HookedDecoderClassifier
+    | HookedFixedLengthEncoder
     | HookedEncoderDecoder
 )
 Edit: TypeAlias = Callable[[Tensor], Tensor]

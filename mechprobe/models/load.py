@@ -32,6 +32,7 @@ from mechprobe.models.decoder_classifier import (
 )
 from mechprobe.models.edits import HookedModel
 from mechprobe.models.encoder_decoder import build_encoder_decoder
+from mechprobe.models.fixed_length import HookedFixedLengthEncoder, build_fixed_length_encoder
 from mechprobe.models.hf import SUPPORTED, convert, from_hf
 from mechprobe.models.llama2c import is_llama2c, load_llama2c
 from mechprobe.models.rotary import renew_rotary_tables
@@ -45,6 +46,7 @@ BUILDERS = {
     "classifier": build_classifier,
     "decoder_classifier": build_decoder_classifier,
     "encoder_decoder": build_encoder_decoder,
+    "fixed_length_encoder": build_fixed_length_encoder,
 }
 HF_CLASSES = {kind.__name__: kind for kind in SUPPORTED}
 # what a folder is read as when its config names no class we convert
@@ -104,6 +106,7 @@ def load_model(
             | HookedEncoder()
             | HookedClassifier()
             | HookedDecoderClassifier()
+            | HookedFixedLengthEncoder()
             | HookedEncoderDecoder()
         ):
             model = source
@@ -154,7 +157,9 @@ def _fresh(
         raise InputError(
             f"a model config with kind {kind!r}; kind must be one of {', '.join(BUILDERS)}"
         )
-    settings = {"tokenizer": tokenizer, "seed": seed} | settings
+    settings = {"seed": seed} | settings
+    if kind != "fixed_length_encoder":
+        settings.setdefault("tokenizer", tokenizer)
     if kind in ("classifier", "decoder_classifier"):
         settings.setdefault("labels", labels)
     return BUILDERS[kind](**settings)
@@ -290,8 +295,10 @@ def _labelled(model: HookedModel, labels: Sequence[str] | None, seed: int) -> Ho
             return classifier_from_encoder(model, labels, seed)
         case HookedTransformer():
             return classifier_from_decoder(model, labels, seed)
-        case HookedEncoderDecoder():
-            raise InputError("labels are for encoders and decoders; this is an encoder-decoder")
+        case HookedEncoderDecoder() | HookedFixedLengthEncoder():
+            raise InputError(
+                f"labels are for encoders and decoders; this is a {type(model).__name__}"
+            )
         case HookedClassifier() | HookedDecoderClassifier():
             if len(labels) != len(model.labels):
                 raise InputError(
@@ -312,7 +319,9 @@ def _moved(
         if isinstance(model, HookedEncoderDecoder):
             nn.Module.to(model, target)
             model.cfg.device, model.cfg.dtype = str(model.W_E.device), model.W_E.dtype
-        elif isinstance(model, HookedClassifier | HookedDecoderClassifier):
+        elif isinstance(
+            model, HookedClassifier | HookedDecoderClassifier | HookedFixedLengthEncoder
+        ):
             model.to(target)
         else:
             model.to(target, print_details=False)

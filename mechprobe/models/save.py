@@ -27,6 +27,7 @@ from mechprobe.models.classifier import HookedClassifier
 from mechprobe.models.decoder_classifier import HookedDecoderClassifier
 from mechprobe.models.edits import HookedModel
 from mechprobe.models.encoder_decoder import empty_encoder_decoder
+from mechprobe.models.fixed_length import HookedFixedLengthEncoder
 from mechprobe.models.hf import HEADS, drop_heads, load_weights, present_heads
 
 DESCRIPTION, WEIGHTS, FORMAT = "mechprobe.json", "model.safetensors", 1
@@ -99,6 +100,8 @@ def _describe(model: HookedModel) -> dict[str, Any]:
     }
     if isinstance(model, HookedClassifier | HookedDecoderClassifier):
         described["labels"] = list(model.labels)
+    if isinstance(model, HookedFixedLengthEncoder):
+        described |= {"readout": model.readout, "norm": model.norm}
     if isinstance(model, HookedEncoder):
         described["heads"] = present_heads(model)
     return described
@@ -126,6 +129,8 @@ def _empty(
             return HookedClassifier(cfg, described["labels"], tokenizer)
         case "HookedDecoderClassifier":
             return HookedDecoderClassifier(cfg, described["labels"], tokenizer)
+        case "HookedFixedLengthEncoder":
+            return HookedFixedLengthEncoder(cfg, described["readout"], described["norm"])
         case "HookedEncoder":
             model = empty_encoder(cfg, tokenizer)
             drop_heads(model, set(HEADS) - set(described["heads"]))
