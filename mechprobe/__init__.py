@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mechprobe.locate.cumulative import cumulative
     from mechprobe.locate.direct import direct_logit_attribution
     from mechprobe.locate.edges import EdgeScores
+    from mechprobe.locate.faithfulness import Faithfulness, faithfulness
     from mechprobe.locate.patch import patch
     from mechprobe.locate.paths import head_edges, path_patch
     from mechprobe.locate.random_sets import random_set_p
@@ -100,6 +101,8 @@ _HOME = {
     "find_subnetworks": "locate.search",
     "Circuits": "locate.circuit_sets",
     "find_circuits": "locate.circuits",
+    "Faithfulness": "locate.faithfulness",
+    "faithfulness": "locate.faithfulness",
     "attribute": "locate.attribute",
     "direct_logit_attribution": "locate.direct",
 }
@@ -111,6 +114,7 @@ __all__ = [
     "Behaviour",
     "Circuits",
     "EdgeScores",
+    "Faithfulness",
     "HookedClassifier",
     "HookedDecoderClassifier",
     "InputError",
@@ -132,6 +136,7 @@ __all__ = [
     "compare_baselines",
     "cumulative",
     "direct_logit_attribution",
+    "faithfulness",
     "find_circuits",
     "find_subnetworks",
     "from_hf",

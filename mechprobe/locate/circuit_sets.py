@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,23 +12,20 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 from matplotlib.figure import Figure
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from mechprobe.errors import InputError
 from mechprobe.figures import head_map
+from mechprobe.locate.kept import keep, kept
 from mechprobe.locate.overlap import overlaps
 from mechprobe.locate.scores import grid_settings
-from mechprobe.runs import atomic_write
 from mechprobe.sites import Site, SiteGrid
 from mechprobe.stats import bootstrap_mean
 
-FORMAT = "mechprobe circuits 1"
-_FILE = "circuits.safetensors"
 _PLAIN = (
     "metric", "baseline", "tolerance", "method", "exact", "complete", "monotone", "guarantee",
     "forwards",
 )  # fmt: skip
+_ARRAYS = ("values", "full", "closed", "select", "report")
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,21 +151,14 @@ class Circuits:
 
     def save(self, folder: str | Path) -> Path:
         """Write ``circuits.safetensors`` and ``circuits.csv`` into a folder, made if need be."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         described = {name: getattr(self, name) for name in _PLAIN} | {
-            "format": FORMAT, "settings": dict(self.settings), "grid": grid_settings(self.grid),
+            "settings": dict(self.settings), "grid": grid_settings(self.grid),
             "candidates": [str(site) for site in self.candidates],
             "circuits": [sorted_names(circuit) for circuit in self],
             "breaking": [sorted_names(sites) for sites in self.breaking],
         }
-        arrays = {
-            name: np.ascontiguousarray(getattr(self, name))
-            for name in ("values", "full", "closed", "select", "report")
-        }
-        atomic_write(folder / _FILE, save(arrays, {"circuits": json.dumps(described)}))
-        atomic_write(folder / "circuits.csv", self.table().to_csv(index=False).encode())
-        return folder
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        return keep(folder, "circuits", described, arrays, self.table())
 
     @staticmethod
     def load(folder: str | Path) -> Circuits:
@@ -178,23 +167,15 @@ class Circuits:
         Raises:
             InputError: no circuits there, or a file that cannot be read.
         """
-        path = Path(folder) / _FILE
-        try:
-            with safe_open(path, "numpy") as file:
-                described = json.loads(file.metadata()["circuits"])
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if described["format"] != FORMAT:
-                raise ValueError(f"format {described['format']!r}, not {FORMAT!r}")
-            grid = described["grid"]
-            return Circuits(
-                circuits=_parsed(described["circuits"]), breaking=_parsed(described["breaking"]),
-                candidates=tuple(Site.parse(name) for name in described["candidates"]),
-                grid=SiteGrid(**(grid | {"stacks": tuple(grid["stacks"])})),
-                settings=described["settings"], **arrays,
-                **{name: described[name] for name in _PLAIN},
-            )
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise InputError(f"{path} holds no circuits ({error}); save them again") from None
+        described, arrays = kept(folder, "circuits", _ARRAYS)
+        grid = described["grid"]
+        return Circuits(
+            circuits=_parsed(described["circuits"]), breaking=_parsed(described["breaking"]),
+            candidates=tuple(Site.parse(name) for name in described["candidates"]),
+            grid=SiteGrid(**(grid | {"stacks": tuple(grid["stacks"])})),
+            settings=described["settings"], **arrays,
+            **{name: described[name] for name in _PLAIN},
+        )
 
 
 def named(circuit: frozenset[Site]) -> str:
