@@ -170,7 +170,8 @@ def sections(
                 "Path patching in the full model: the core's heads are closed, the heads that only "
                 "the best subnetwork keeps are recomputed, and only their new outputs are put into "
                 "an otherwise untouched run. Numbers are drops of the log odds of the right answer "
-                "(nats) on out-of-domain examples not used to choose anything.",
+                "(nats) on out-of-domain examples not used to choose anything. Where all of those "
+                "have one label, a path that only shifts the model towards that label counts too.",
             ],
             tabled("dependence", "Paths from the core through the further heads"),
             each("dependence", "The core's path beside paths from random heads"),
