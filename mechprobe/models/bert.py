@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
+import torch
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 from transformer_lens import HookedTransformerConfig
 from transformer_lens.utilities.activation_functions import SUPPORTED_ACTIVATIONS
-from transformers import BertConfig
+from transformers import BertConfig, BertForSequenceClassification
 
 from mechprobe.errors import InputError
 from mechprobe.models.build import bert_config
+from mechprobe.models.classifier import HookedClassifier
 
 
 @dataclass(frozen=True)
@@ -137,3 +140,20 @@ def config_to_hf(
         id2label=dict(enumerate(labels)),
         label2id={name: i for i, name in enumerate(labels)},
     )
+
+
+def to_hf(classifier: HookedClassifier) -> BertForSequenceClassification:
+    """The same classifier as a Hugging Face module, in eval mode, its labels in the config."""
+    tokenizer, cfg = classifier.tokenizer, classifier.cfg
+    pad = 0 if tokenizer is None or tokenizer.pad_token is None else tokenizer.pad_token_id
+    config = config_to_hf(cfg, classifier.labels, cast(int, pad))
+    with torch.random.fork_rng(devices=[]):  # its constructor draws weights that are overwritten
+        module = BertForSequenceClassification(config)
+    ours = classifier.state_dict()
+    state = {}
+    for entry in (*body(cfg.n_layers), *POOLER, *CLASSIFIER):
+        prefix = "" if entry in CLASSIFIER else "bert."
+        state[prefix + entry.theirs] = entry.to_theirs(ours[entry.ours], cfg.n_heads)
+    nn.Module.to(module, device=classifier.classifier.weight.device, dtype=cfg.dtype)
+    module.load_state_dict(state)
+    return module.eval()

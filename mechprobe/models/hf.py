@@ -146,23 +146,7 @@ def to_hf(
     Raises:
         InputError: an encoder-decoder with something that T5 does not have.
     """
-    return t5.to_hf(model) if isinstance(model, HookedEncoderDecoder) else _to_bert(model)
-
-
-def _to_bert(classifier: HookedClassifier) -> BertForSequenceClassification:
-    tokenizer, cfg = classifier.tokenizer, classifier.cfg
-    pad = 0 if tokenizer is None or tokenizer.pad_token is None else tokenizer.pad_token_id
-    config = bert.config_to_hf(cfg, classifier.labels, cast(int, pad))
-    with torch.random.fork_rng(devices=[]):  # its constructor draws weights that are overwritten
-        module = BertForSequenceClassification(config)
-    ours = classifier.state_dict()
-    state = {}
-    for entry in (*bert.body(cfg.n_layers), *bert.POOLER, *bert.CLASSIFIER):
-        prefix = "" if entry in bert.CLASSIFIER else "bert."
-        state[prefix + entry.theirs] = entry.to_theirs(ours[entry.ours], cfg.n_heads)
-    nn.Module.to(module, device=classifier.classifier.weight.device, dtype=cfg.dtype)
-    module.load_state_dict(state)
-    return module.eval()
+    return t5.to_hf(model) if isinstance(model, HookedEncoderDecoder) else bert.to_hf(model)
 
 
 def _encoder_decoder(

@@ -82,7 +82,7 @@ def send(
     instead: Mapping[Site, Tensor],
     keep: Mapping[Site, Tensor],
     reads: Iterable[HeadInput],
-) -> tuple[Float[Tensor, "k batch ..."], dict[HeadInput, Float[Tensor, "k batch pos d_head"]]]:
+) -> tuple[Float[Tensor, "k batch ..."], dict[HeadInput, Float[Tensor, "k batch _ d_head"]]]:
     """Run once per sender with only its output replaced and the kept components held.
 
     Args:
@@ -92,7 +92,7 @@ def send(
         reads: the inputs to read, computed from the residual stream as it then is.
 
     Returns:
-        Logits, and each input, of every run.
+        Logits, and each input, of every run; positions are those of the input's own side.
     """
     k, n = len(senders), len(batch)
     sites = {_layer_of(sender) for sender in senders} | set(keep)
@@ -119,7 +119,7 @@ def send(
 def receive(
     model: HookedModel,
     batch: Batch,
-    patches: Sequence[Mapping[HeadInput, Float[Tensor, "batch pos d_head"]]],
+    patches: Sequence[Mapping[HeadInput, Float[Tensor, "batch _ d_head"]]],
 ) -> Float[Tensor, "k batch ..."]:
     """Logits of one run per patch, where heads get the given inputs and all else is recomputed."""
     k, n = len(patches), len(batch)
