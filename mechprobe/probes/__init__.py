@@ -1,0 +1,68 @@
+"""Probes of every stream of a model at once: trees, labels, controls and baselines."""
+
+from mechprobe.probes.activations import WordVectors, word_vectors
+from mechprobe.probes.bank import ProbeBank, bank_losses, by_layer, fit_bank
+from mechprobe.probes.fitting import ProbeSettings
+from mechprobe.probes.head_choice import head_objective
+from mechprobe.probes.linear import (
+    WordTask,
+    control_task,
+    label_accuracy,
+    linear_objective,
+    mlp_objective,
+    selectivity,
+    tag_task,
+)
+from mechprobe.probes.objective import Objective
+from mechprobe.probes.pseudo_labels import depth_histogram, flat_share, pseudo_labels
+from mechprobe.probes.structural import depth_objective, distance_objective
+from mechprobe.probes.structural_scores import TreeScores, score_depths, score_distances
+from mechprobe.probes.topology import (
+    FlatTopology,
+    TopologyScores,
+    profile_errors,
+    topology_objective,
+    topology_scores,
+)
+from mechprobe.probes.tree_baselines import (
+    chain_depth_scores,
+    chain_distance_scores,
+    random_depth_scores,
+    random_distance_scores,
+)
+
+__all__ = [
+    "FlatTopology",
+    "Objective",
+    "ProbeBank",
+    "ProbeSettings",
+    "TopologyScores",
+    "TreeScores",
+    "WordTask",
+    "WordVectors",
+    "bank_losses",
+    "by_layer",
+    "chain_depth_scores",
+    "chain_distance_scores",
+    "control_task",
+    "depth_histogram",
+    "depth_objective",
+    "distance_objective",
+    "fit_bank",
+    "flat_share",
+    "head_objective",
+    "label_accuracy",
+    "linear_objective",
+    "mlp_objective",
+    "profile_errors",
+    "pseudo_labels",
+    "random_depth_scores",
+    "random_distance_scores",
+    "score_depths",
+    "score_distances",
+    "selectivity",
+    "tag_task",
+    "topology_objective",
+    "topology_scores",
+    "word_vectors",
+]
