@@ -96,7 +96,10 @@ def build_parser(study: Study | None = None, words: Sequence[str] = ()) -> Parse
         "--trained", action=argparse.BooleanOptionalAction, default=True,
         help="also train a small induction model (about half a minute)",
     )
-    checks.add_argument("--detail", metavar="FILE", help="write every method on every case as CSV")
+    checks.add_argument(
+        "--record", metavar="DIR", type=_folder,
+        help="also write the table (summary.md) and every method on every case (detail.csv) here",
+    )
     return top
 
 
@@ -112,18 +115,15 @@ def selfcheck(given: argparse.Namespace) -> int:
         raise InputError(f"--seed is {given.seed}; give 0 or more")
     cases = checks.collect_cases(folder, given.seed, trained=given.trained)
     detail = checks.selfcheck(cases, seed=given.seed)
-    if given.detail is not None:
-        from mechprobe.runs import atomic_write
-
-        atomic_write(given.detail, detail.to_csv(index=False).encode())
+    if given.record is not None:
+        print(f"record: {checks.record(detail, given.seed, given.record)}")
     print(checks.as_markdown(checks.summary(detail)))
-    missed = detail[(detail["method"] == checks.FINDER) & ~detail["exact"]]
-    for row in missed.itertuples():
-        print(f"missed: {row.case}, {row.set}: truth {row.truth}; found {row.found or row.refused}")
-    print(
-        f"selfcheck: the default finder names exactly the minimal circuits of "
-        f"{len(cases) - len(missed)} of {len(cases)} cases"
-    )
+    mine = [row for row in detail.to_dict("records") if row["method"] == checks.FINDER]
+    missed = [row for row in mine if not row["exact"]]
+    for row in missed:
+        print("missed: {case}, {set}: truth {truth}; found".format(**row),
+              row["found"] or row["refused"])
+    print(checks.conclusion(detail))
     return 1 if len(missed) else 0
 
 
@@ -139,7 +139,7 @@ def _add_run_options(parser: Parser, study: Study, words: Sequence[str]) -> None
         help=f"{', '.join(study.presets)} (default: {study.default_preset})",
     )
     parser.add_argument(
-        "--out", metavar="DIR", type=_folder, default=_default_out(study, preset, shown.pair),
+        "--out", metavar="DIR", type=_folder, default=_default_out(study, preset, shown),
         help="run folder; an unfinished run in it is continued (default: %(default)s)",
     )
     parser.add_argument(
@@ -205,8 +205,9 @@ def _shown(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _default_out(study: Study, preset: str, pair: str) -> Path:
-    other = "" if pair == study.presets[preset].pair else f"-{pair}"
+def _default_out(study: Study, preset: str, settings: Any) -> Path:
+    pair = getattr(settings, "pair", None)  # some studies have one kind of data only
+    other = "" if pair == getattr(study.presets[preset], "pair", None) else f"-{pair}"
     return Path("runs") / f"{study.name}-{preset}{other}"
 
 

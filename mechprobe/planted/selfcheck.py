@@ -23,7 +23,8 @@ from mechprobe.models.edits import site_grid
 from mechprobe.planted.cases import Case, load_case
 from mechprobe.planted.handmade import all_cases
 from mechprobe.planted.trained import trained_induction
-from mechprobe.runs import progress
+from mechprobe.runs import atomic_write, progress
+from mechprobe.runs.config import environment
 from mechprobe.sites import Site
 
 LEVEL = 0.05
@@ -194,15 +195,16 @@ def summary(detail: pd.DataFrame, methods: Sequence[Method] = METHODS) -> pd.Dat
     """One row a method: cases run, exact, precision and recall over all heads, seconds, limits."""
     limits = {method.name: method.limits for method in methods}
     rows = []
-    for name, part in detail.groupby("method", sort=False):
-        ran = part[part["refused"] == ""]
-        hits, extra, missed = (int(ran[c].sum()) for c in ("hits", "extra", "missed"))
+    for name in detail["method"].unique():
+        part = [row for row in detail.to_dict("records") if row["method"] == name]
+        ran = [row for row in part if not row["refused"]]
+        hits, extra, missed = (sum(row[c] for row in ran) for c in ("hits", "extra", "missed"))
         rows.append({
             "method": name, "cases": len(ran), "refused": len(part) - len(ran),
-            "exact": int(ran["exact"].sum()),
+            "exact": sum(row["exact"] for row in ran),
             "precision": hits / (hits + extra) if hits + extra else float("nan"),
             "recall": hits / (hits + missed) if hits + missed else float("nan"),
-            "seconds": float(ran["seconds"].sum()), "limits": limits[str(name)],
+            "seconds": sum(row["seconds"] for row in ran), "limits": limits[name],
         })
     return pd.DataFrame(rows)
 
@@ -211,9 +213,40 @@ def as_markdown(table: pd.DataFrame) -> str:
     """The summary as a table for a terminal or a README."""
     head = ["method", "exact", "precision", "recall", "seconds", "known limits"]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    for row in table.itertuples():
+    for row in table.to_dict("records"):
         lines.append(
-            f"| {row.method} | {row.exact}/{row.cases} | {row.precision:.2f} | {row.recall:.2f} | "
-            f"{row.seconds:.1f} | {row.limits} |"
+            "| {method} | {exact}/{cases} | {precision:.2f} | {recall:.2f} | {seconds:.1f} | "
+            "{limits} |".format(**row)
         )
     return "\n".join(lines)
+
+
+def conclusion(detail: pd.DataFrame) -> str:
+    """One line: of how many cases the default finder names exactly the minimal circuits."""
+    mine = [row for row in detail.to_dict("records") if row["method"] == FINDER]
+    return (
+        f"selfcheck: the default finder names exactly the minimal circuits of "
+        f"{sum(row['exact'] for row in mine)} of {len(mine)} cases"
+    )
+
+
+def record(detail: pd.DataFrame, seed: int, folder: str | Path) -> Path:
+    """Write ``detail.csv`` and ``summary.md`` (table, conclusion, versions) into a folder."""
+    detail = detail.assign(seconds=detail["seconds"].round(2))
+    atomic_write(Path(folder) / "detail.csv", detail.to_csv(index=False).encode())
+    own = environment()
+    machine = {k: v for k, v in own.items() if k != "versions"} | own["versions"]
+    cases = detail[["case", "set"]].drop_duplicates()
+    text = "\n".join([
+        "# Every localiser on planted circuits", "",
+        f"`mechprobe selfcheck --seed {seed}`: {len(cases)} cases "
+        f"({', '.join(f'{c} ({s})' for c, s in cases.itertuples(index=False))}). Precision and "
+        "recall count heads over all cases; exact counts cases where the heads named are exactly "
+        "those of the circuits (for minimal circuits: exactly the circuits); a method is left out "
+        "of a case where it cannot run. Every cell: [detail.csv](detail.csv).", "",
+        as_markdown(summary(detail)), "", conclusion(detail), "",
+        ", ".join(f"{name} {value}" for name, value in machine.items()), "",
+    ])
+    path = Path(folder) / "summary.md"
+    atomic_write(path, text.encode())
+    return path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -71,10 +73,13 @@ def test_the_command_fails_when_the_finder_misses(cases, monkeypatch, capsys, tm
     monkeypatch.setattr(checks, "collect_cases", lambda *a, **k: cases)
     real = selfcheck
     monkeypatch.setattr(checks, "selfcheck", lambda c, seed: real(c, QUICK[:2], seed=seed))
-    assert main(["selfcheck", "--detail", str(tmp_path / "detail.csv")]) == 0
+    assert main(["selfcheck", "--record", str(tmp_path / "record")]) == 0
     out = capsys.readouterr().out
     assert out.splitlines()[-1].endswith("minimal circuits of 3 of 3 cases")
-    assert len(pd.read_csv(tmp_path / "detail.csv")) == 6
+    assert len(pd.read_csv(tmp_path / "record" / "detail.csv")) == 6
+    written = (tmp_path / "record" / "summary.md").read_text()
+    assert out.splitlines()[-1] in written
+    assert "| minimal circuits | 3/3 |" in written
 
     def blind(c, seed):
         none = Method(FINDER, lambda case, seed: frozenset(), "blind")
@@ -91,6 +96,14 @@ def test_bad_words_are_refused(capsys, tmp_path):
     assert main(["selfcheck", "--seed", "-1"]) == 2
     assert main(["selfcheck", "--cases", str(tmp_path)]) == 2
     assert "no planted cases" in capsys.readouterr().err
+
+
+def test_the_readme_shows_the_recorded_table():
+    root = Path(__file__).parents[2]
+    recorded = (root / "benchmarks/results/selfcheck/summary.md").read_text()
+    table = [line for line in recorded.splitlines() if line.startswith("|")]
+    assert len(table) == 2 + len(METHODS)
+    assert "\n".join(table) in (root / "README.md").read_text()
 
 
 def test_compiled_cases_join(data_dir):
