@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -43,14 +43,17 @@ class Study:
             InputError: the study has no such preset.
         """
         settings = choose(preset, self.presets, f"preset of {self.name}")
-        if "pair" in given:
+        if "pair" in given and hasattr(settings, "pair"):
             settings = self._module("settings").for_pair(settings, given["pair"])
-        return replace(settings, **given)
+        known = {field.name for field in fields(self.settings)}
+        return replace(settings, **{k: v for k, v in given.items() if k in known})
 
     def reads_files(self, settings: Any) -> bool:
         """Whether the settings' data come from files or the hub, not from templates."""
         from mechprobe.tasks.cards import read_card
 
+        if hasattr(module := self._module("settings"), "reads_files"):
+            return module.reads_files(settings)
         card = self._module("settings").PAIRS.get(settings.pair)
         return card is not None and read_card(card)["kind"] == "files"
 
