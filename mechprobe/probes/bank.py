@@ -131,6 +131,24 @@ def bank_losses(bank: ProbeBank, data: WordVectors) -> Float[np.ndarray, " site"
     return mean_losses(bank.objective, bank.params, data, targets, every, device).numpy()
 
 
+@torch.no_grad()
+def sentence_losses(bank: ProbeBank, data: WordVectors) -> Float[np.ndarray, "site sentence"]:
+    """Loss of each probe on each sentence, summed over its units where the mean is over units.
+
+    Raises:
+        InputError: vectors of other streams than the bank's.
+    """
+    check_streams(bank, data)
+    targets = None if bank.objective.targets is None else bank.objective.targets(data)
+    every = torch.arange(len(bank.streams))
+    device = next(iter(bank.params.values())).device
+    out = np.empty((len(bank.streams), len(data)))
+    for row in range(len(data)):
+        batch = _batch(data, np.array([row]), targets, every, device)
+        out[:, row] = bank.objective.losses(bank.params, *batch).cpu().double().numpy()
+    return out
+
+
 def check_streams(bank: ProbeBank, data: WordVectors) -> None:
     """Raise InputError unless the vectors are of the bank's streams, in its order."""
     if data.streams != bank.streams:
