@@ -14,21 +14,43 @@ from typing import Any
 from mechprobe.errors import InputError
 from mechprobe.tasks.abstraction.derivation import Derivation, map_words, rename
 from mechprobe.tasks.abstraction.grammar import FORMS, Lexicon
+from mechprobe.tasks.abstraction.language import Language
 
 _TRIES = 1000
+REDRAWS = ("any", "frame")
 
 
 @dataclass(frozen=True)
 class Pools:
-    """What words are redrawn from: nouns and names together, and verbs, of one lexicon."""
+    """What words are redrawn from.
+
+    Attributes:
+        nouns: nouns and names together.
+        verbs: for each frame, the verbs that are drawn there.
+    """
 
     nouns: tuple[str, ...]
-    verbs: tuple[str, ...]
+    verbs: Mapping[str, tuple[str, ...]]
 
-    @staticmethod
-    def of(lexicon: Lexicon) -> Pools:
-        """All nouns, names and verbs of a lexicon."""
-        return Pools(tuple(lexicon.all_nouns()), tuple(lexicon.all_verbs()))
+
+def redraw_pools(language: Language, kind: str) -> Pools:
+    """The words of a language to redraw from.
+
+    With ``kind`` ``"any"`` every verb may come into every frame, as in the released data; the
+    frame, and so who is agent, is then not always to be told from the sentence. With ``"frame"``
+    only the verbs of the frame's class do.
+    """
+    if kind not in REDRAWS:
+        raise InputError(f"redraw={kind!r}; expected one of {', '.join(REDRAWS)}")
+    missing = [f.verbs for f in language.frames.values() if f.verbs not in language.lexicon.verbs]
+    if kind == "frame" and missing:
+        raise InputError(f"redraw='frame', but no verbs are known as {missing[0]}; choose 'any'")
+    lexicon, every = language.lexicon, tuple(language.lexicon.all_verbs())
+    verbs = {
+        name: every if kind == "any" else lexicon.verbs[frame.verbs]
+        for name, frame in language.frames.items()
+    }
+    return Pools(tuple(lexicon.all_nouns()), verbs)
 
 
 def nonce_dictionary(
@@ -90,7 +112,10 @@ def translate_lexicon(lexicon: Lexicon, words: Mapping[str, str]) -> Lexicon:
 def redraw(tree: Derivation, pools: Pools, rng: random.Random) -> Derivation:
     """The same structure, every noun and verb drawn again, uniformly and with replacement."""
     return map_words(
-        tree, lambda _: rng.choice(pools.nouns), lambda _: rng.choice(pools.verbs), lambda p: p
+        tree,
+        lambda _: rng.choice(pools.nouns),
+        lambda c: rng.choice(pools.verbs[c.frame]),
+        lambda p: p,
     )
 
 
@@ -101,9 +126,9 @@ def auxiliary_blocks(
     per_item: int,
     rng: random.Random,
 ) -> list[Derivation]:
-    """For each item its translation, then ``per_item`` - 1 lines with every word redrawn."""
+    """For each item its translation, then ``per_item`` - 1 lines with its words redrawn."""
     blocks: list[Derivation] = []
     for item in items:
         exact = rename(item, words)
         blocks += [exact, *(redraw(exact, pools, rng) for _ in range(per_item - 1))]
-    return blocks[: per_item * len(items)]
+    return blocks

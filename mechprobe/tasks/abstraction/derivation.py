@@ -83,48 +83,57 @@ def depth_of(tree: Derivation) -> int:
     return sum(not clause.controlled for clause in clauses_of(tree)) - isinstance(tree, Clause)
 
 
-def map_clauses(tree: Clause, change: Callable[[Clause], Clause]) -> Clause:
-    """The tree with ``change`` applied to each clause, complements first."""
-    below = None if tree.complement is None else map_clauses(tree.complement, change)
-    return change(replace(tree, complement=below))
-
-
 def map_words(
     tree: Derivation,
     noun: Callable[[str], str],
-    verb: Callable[[str], str],
+    verb: Callable[[Clause], str],
     preposition: Callable[[str], str],
 ) -> Derivation:
     """The same structure in other words.
 
-    Each occurrence calls its function once, in a fixed order: inner clauses first; in a clause the
-    verb, then agent, theme and recipient, each from the outside in. A single word counts as a noun.
+    ``verb`` is given the clause with its old verb. Each occurrence calls its function once, in a
+    fixed order: inner clauses first; in a clause the verb, then agent, theme and recipient, each
+    from the outside in. A single word counts as a noun.
     """
     if isinstance(tree, Word):
         return Word(noun(tree.word))
+    return _map_clause(tree, noun, verb, preposition)
 
-    def phrase(old: Phrase | None) -> Phrase | None:
-        if old is None:
-            return None
-        word = noun(old.word)
-        if old.preposition is None:
-            return replace(old, word=word)
-        return replace(
-            old, word=word, preposition=preposition(old.preposition), inner=phrase(old.inner)
-        )
 
-    def clause(old: Clause) -> Clause:
-        return replace(
-            old,
-            verb=verb(old.verb),
-            agent=phrase(old.agent),
-            theme=phrase(old.theme),
-            recipient=phrase(old.recipient),
-        )
+def _map_clause(
+    tree: Clause,
+    noun: Callable[[str], str],
+    verb: Callable[[Clause], str],
+    preposition: Callable[[str], str],
+) -> Clause:
+    below = None
+    if tree.complement is not None:
+        below = _map_clause(tree.complement, noun, verb, preposition)
+    return replace(
+        tree,
+        verb=verb(tree),
+        agent=_map_phrase(tree.agent, noun, preposition),
+        theme=_map_phrase(tree.theme, noun, preposition),
+        recipient=_map_phrase(tree.recipient, noun, preposition),
+        complement=below,
+    )
 
-    return map_clauses(tree, clause)
+
+def _map_phrase(
+    phrase: Phrase | None, noun: Callable[[str], str], preposition: Callable[[str], str]
+) -> Phrase | None:
+    if phrase is None:
+        return None
+    if phrase.preposition is None:
+        return Phrase(noun(phrase.word), phrase.determiner)
+    return Phrase(
+        noun(phrase.word),
+        phrase.determiner,
+        preposition(phrase.preposition),
+        _map_phrase(phrase.inner, noun, preposition),
+    )
 
 
 def rename(tree: Derivation, words: Mapping[str, str]) -> Derivation:
     """The tree with every noun, name, verb and preposition replaced through a dictionary."""
-    return map_words(tree, words.__getitem__, words.__getitem__, words.__getitem__)
+    return map_words(tree, words.__getitem__, lambda c: words[c.verb], words.__getitem__)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from mechprobe.errors import InputError
@@ -29,7 +30,7 @@ _SETTINGS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("depths", "ood_depths"), list),
     **dict.fromkeys(_SHARES, (int, float)),
     "max_modifiers": int,
-    **dict.fromkeys(("prefix", "auxiliary_prefix"), str),
+    **dict.fromkeys(("prefix", "auxiliary_prefix", "redraw"), str),
     "capital": bool,
 }
 
@@ -55,8 +56,7 @@ def generate_tasks(card: Mapping[str, Any], lexicon_set: int, choice: Choice) ->
         TargetForm(),
     )
     trees = sample_trees(grammar, target, choice)
-    per_item = card["settings"]["per_item"]
-    blocks = make_blocks(trees.ood, words, auxiliary, per_item, choice.seed)
+    blocks = make_blocks(trees.ood, words, auxiliary, choice)
     whole = Trees(trees.train, trees.dev, trees.test, trees.ood, blocks)
     return make_tasks(whole, target, auxiliary, words, choice)
 
@@ -94,37 +94,19 @@ def sample_trees(grammar: Grammar, target: Language, choice: Choice) -> Trees:
 
 def _ordinary(settings: Mapping[str, Any]) -> Draw:
     return Draw(
-        depths=dict(enumerate(settings["depths"])),
-        object_modifier=settings["object_modifier"],
-        nested=settings["nested_modifier"],
+        depths={depth: float(weight) for depth, weight in enumerate(settings["depths"])},
+        object_modifier=float(settings["object_modifier"]),
+        nested=float(settings["nested_modifier"]),
         max_nested=settings["max_modifiers"],
     )
 
 
 def _unusual(settings: Mapping[str, Any], probe: str) -> list[Draw]:
     """What the generalisation items look like; they take turns."""
+    usual, share = _ordinary(settings), float(settings["ood_modifier"])
     if probe == "com":
-        usual = _ordinary(settings)
-        return [
-            Draw(
-                depths={depth: 1.0},
-                object_modifier=usual.object_modifier,
-                nested=usual.nested,
-                max_nested=usual.max_nested,
-            )
-            for depth in settings["ood_depths"]
-        ]
-    share = settings["ood_modifier"]
-    return [
-        Draw(
-            depths=dict(enumerate(settings["depths"])),
-            modified_subject=True,
-            object_modifier=share,
-            modifier=share,
-            nested=settings["nested_modifier"],
-            max_nested=settings["max_modifiers"],
-        )
-    ]
+        return [replace(usual, depths={depth: 1.0}) for depth in settings["ood_depths"]]
+    return [replace(usual, modified_subject=True, object_modifier=share, modifier=share)]
 
 
 def _language(grammar: Grammar, card: Mapping[str, Any]) -> Language:

@@ -35,7 +35,7 @@ from mechprobe.tasks.files import find_file, read_fields
 
 _SETTINGS: Mapping[str, type] = {
     **dict.fromkeys(("n_train", "n_dev", "n_test", "n_ood", "per_item"), int),
-    **dict.fromkeys(("prefix", "auxiliary_prefix"), str),
+    **dict.fromkeys(("prefix", "auxiliary_prefix", "redraw"), str),
 }
 
 Pair = tuple[Tokens, Tokens]
@@ -76,7 +76,7 @@ def released_tasks(
         path = _find(card, folder, key, lexicon_set)
         blocks = _read_blocks(path, trees, words, auxiliary)
     else:
-        blocks = make_blocks(trees["ood"], words, auxiliary, settings["per_item"], choice.seed)
+        blocks = make_blocks(trees["ood"], words, auxiliary, choice)
     return make_tasks(_part(trees, blocks, settings, choice.seed), target, auxiliary, words, choice)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mechprobe.errors import InputError
-from mechprobe.tasks.abstraction.auxiliary import Pools, auxiliary_blocks, redraw
+from mechprobe.tasks.abstraction.auxiliary import Pools, auxiliary_blocks, redraw, redraw_pools
 from mechprobe.tasks.abstraction.contrast import check_contrast, contrast_targets
 from mechprobe.tasks.abstraction.derivation import (
     ROLES,
@@ -127,12 +127,12 @@ def make_blocks(
     ood: Sequence[Derivation],
     dictionary: Mapping[str, str],
     auxiliary: Language,
-    per_item: int,
-    seed: int,
+    choice: Choice,
 ) -> list[Derivation]:
     """The auxiliary task's lines for the generalisation items; see ``auxiliary_blocks``."""
-    rng = random.Random(f"{seed}:blocks")
-    return auxiliary_blocks(ood, dictionary, Pools.of(auxiliary.lexicon), per_item, rng)
+    settings, rng = choice.card["settings"], random.Random(f"{choice.seed}:blocks")
+    pools = redraw_pools(auxiliary, settings["redraw"])
+    return auxiliary_blocks(ood, dictionary, pools, settings["per_item"], rng)
 
 
 def make_tasks(
@@ -155,7 +155,8 @@ def make_tasks(
         InputError: the vocabularies overlap, or a test item is among the training items.
     """
     name, group = choice.card["name"], grouper(target.frames, choice.probe)
-    aux_trees = _auxiliary_trees(trees, auxiliary, dictionary, choice.seed)
+    pools = redraw_pools(auxiliary, choice.card["settings"]["redraw"])
+    aux_trees = _auxiliary_trees(trees, auxiliary, dictionary, pools, choice.seed)
     source_form, target_form = mutated_forms(choice.mutation, function_words(target.frames))
     mutated = replace(auxiliary, source_form=source_form, target_form=target_form)
     made = {
@@ -167,7 +168,7 @@ def make_tasks(
             split: mutated.pairs(found, group, f"{name}:auxiliary:{split}")
             for split, found in aux_trees.items()
         },
-        "contrast": _contrast(aux_trees, len(trees.blocks), auxiliary, group, choice),
+        "contrast": _contrast(aux_trees, len(trees.blocks), auxiliary, pools, group, choice),
     }
     kept = kept_tokens(target, auxiliary)
     check_vocabularies(made["target"].values(), made["auxiliary"].values(), kept)
@@ -186,11 +187,11 @@ def make_tasks(
 
 
 def _auxiliary_trees(
-    trees: Trees, auxiliary: Language, dictionary: Mapping[str, str], seed: int
+    trees: Trees, auxiliary: Language, dictionary: Mapping[str, str], pools: Pools, seed: int
 ) -> dict[str, list[Derivation]]:
     train = [*(rename(tree, dictionary) for tree in trees.train), *trees.blocks]
     dev = [rename(tree, dictionary) for tree in trees.dev]
-    pools, rng = Pools.of(auxiliary.lexicon), random.Random(f"{seed}:auxiliary:ood")
+    rng = random.Random(f"{seed}:auxiliary:ood")
     ood = [rename(tree, dictionary) for tree in trees.ood]
     taken = {auxiliary.source(tree) for tree in (*train, *dev)}
     where = f"auxiliary:ood, {len(ood)} redrawn items"
@@ -204,6 +205,7 @@ def _contrast(
     aux_trees: Mapping[str, Sequence[Derivation]],
     n_blocks: int,
     auxiliary: Language,
+    pools: Pools,
     group: Callable[[Derivation], str],
     choice: Choice,
 ) -> dict[str, SequencePairs]:
@@ -214,7 +216,9 @@ def _contrast(
         targets = contrast_targets(choice.contrast, trees, auxiliary, stream)
         made[split] = replace(pairs, target=targets)
         if choice.contrast == "no_generalisation" and split == "train" and n_blocks:
-            made[split] = _without_generalisation(made[split], trees, n_blocks, auxiliary, stream)
+            made[split] = _without_generalisation(
+                made[split], trees, n_blocks, auxiliary, pools, stream
+            )
     return made
 
 
@@ -223,11 +227,12 @@ def _without_generalisation(
     trees: Sequence[Derivation],
     n_blocks: int,
     auxiliary: Language,
+    pools: Pools,
     stream: str,
 ) -> SequencePairs:
     """The last ``n_blocks`` lines replaced by equally long ones of ordinary structure."""
     first = len(pairs) - n_blocks
-    pools, rng = Pools.of(auxiliary.lexicon), random.Random(stream)
+    rng = random.Random(stream)
     wanted = list(zip(pairs.source[first:], pairs.target[first:], strict=True))
     lines = matched_lines(
         wanted, trees[:first], auxiliary, lambda tree: redraw(tree, pools, rng), rng
