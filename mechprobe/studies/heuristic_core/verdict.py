@@ -3,45 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-HELD, FAILED, UNTESTED = "held", "did not hold", "not testable here"
+from mechprobe.studies.claims import FAILED, HELD, UNTESTED, Claim, judge, p_value, percent
+
+__all__ = [
+    "FAILED",
+    "HELD",
+    "UNTESTED",
+    "Claim",
+    "judge",
+    "p_value",
+    "percent",
+]
+
 NEAR, WIDE, ALPHA = 0.03, 0.20, 0.01
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A claim of Bhaskar et al. 2024, the verdict here, the numbers behind it, the paper's."""
-
-    claim: str
-    verdict: str
-    numbers: str
-    paper: str
-
-    def as_dict(self) -> dict[str, str]:
-        """Plain strings, for the report."""
-        return dict(self.__dict__)
-
-
-def percent(value: float) -> str:
-    """A share as percent with one decimal."""
-    return f"{100 * value:.1f}"
-
-
-def p_value(p: float) -> str:
-    """A p-value as people print it."""
-    return "p < .001" if p < 0.001 else f"p = {p:.3f}"
-
-
-def judge(held: bool | np.bool_, smallest_p: float = 0.0, level: float = 1.0) -> str:
-    """The verdict's words; not testable where no outcome could give a p below the level."""
-    if smallest_p >= level:
-        return UNTESTED
-    return HELD if held else FAILED
 
 
 def control_claim(
