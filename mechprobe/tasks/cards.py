@@ -17,7 +17,9 @@ _KINDS = {
     "files": ("labels", "sources", "splits"),
     "grammar": ("nouns", "prepositions", "phrases", "verbs", "frame", "auxiliary"),
     "grammar-files": ("grammar", "files"),
+    "minimal-pairs": ("words", "paradigm", "frame", "settings"),
 }
+_NO_TASKS = ("grammars/", "minimal_pairs/")  # read by other doors than load_task
 
 
 def card_folder() -> Path:
@@ -27,10 +29,10 @@ def card_folder() -> Path:
 
 
 def list_tasks() -> list[str]:
-    """Names of the cards that come with mechprobe, such as ``nli/overlap`` (grammars are none)."""
+    """Names of the cards that come with mechprobe, grammars and minimal pairs apart."""
     folder = card_folder()
     names = (p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.toml"))
-    return sorted(name for name in names if not name.startswith("grammars/"))
+    return sorted(name for name in names if not name.startswith(_NO_TASKS))
 
 
 def load_task(
@@ -59,6 +61,11 @@ def load_task(
             f"card {card['name']} holds a grammar, not labelled pairs; load it with "
             "mechprobe.load_abstraction"
         )
+    if card["kind"] == "minimal-pairs":
+        raise InputError(
+            f"card {card['name']} holds minimal pairs, not labelled ones; load it with "
+            "mechprobe.tasks.pair_templates.generate_minimal_pairs"
+        )
     card = resolve_card(card, settings)
     card["settings"]["seed"] = seed
     splits: Mapping[str, PairExamples]
@@ -86,7 +93,8 @@ def read_card(name_or_path: str | Path) -> dict[str, Any]:
             raise InputError(f"no card at {text}; give the path of a .toml file or a card name")
     else:
         path, name = card_folder() / f"{text}.toml", text
-        if text not in list_tasks():
+        other = text.startswith(_NO_TASKS) and path.is_file()
+        if not other and text not in list_tasks():
             near = difflib.get_close_matches(text, list_tasks(), n=3, cutoff=0.0)
             raise InputError(
                 f"no task card {text!r}; nearest: {', '.join(near)}; all: {', '.join(list_tasks())}"
