@@ -87,7 +87,7 @@ def test_mechprobe_commands_parse(readme, capsys):
     used = [c[1:] for c in _commands(readme) if c and c[0] == "mechprobe"]
     with pytest.raises(SystemExit):
         main(["--help"])
-    listed = re.findall(r"^    (\w+) ", capsys.readouterr().out, flags=re.M)
+    listed = re.findall(r"^    (\w+)\b", capsys.readouterr().out, flags=re.M)
     assert {"run", "list"} <= {c[0] for c in used} == set(listed)  # the README shows each command
     for arguments in used:
         with pytest.raises(SystemExit) as stop:
