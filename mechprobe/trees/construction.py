@@ -158,10 +158,18 @@ def layer(
     grammar: Grammar, state: Float[Tensor, "n pos width"], height: int, k: int
 ) -> tuple[Float[Tensor, "n pos width"], Float[Tensor, "pos pos"]]:
     """State after the layer of one height, and its attention weights [query, key]."""
-    q = grammar.q
-    u, _, r, bits = split_state(state, q)
+    u, _, r, bits = split_state(state, grammar.q)
     weights = attention_scores(bits[0], height).softmax(dim=-1)
     s = torch.einsum("ij,njq->niq", weights, u)
+    new_u, new_r = update(grammar, State(u, s, r, bits), height, k)
+    return torch.cat([new_u, s, new_r.flatten(2), bits], dim=-1), weights
+
+
+def update(
+    grammar: Grammar, state: State, height: int, k: int
+) -> tuple[Float[Tensor, "n pos q"], Float[Tensor, "n pos q q"]]:
+    """New u and R of the layer of one height, once the slot s holds the sibling's message."""
+    u, s, r, bits = state
     if height <= grammar.depth - k:
         new_u, new_r = _combine(grammar.transition.to(u), u, s, r, bits[..., -height])
     else:
@@ -170,8 +178,7 @@ def layer(
             seen, sent, path = _to_root(grammar, k, u, s, r, bits)
         new_u, new_r = seen * sent, sent[..., None] * path
     new_u = new_u / nonzero(new_u.sum(-1, keepdim=True))
-    new_r = new_r / nonzero(new_r.sum((-2, -1), keepdim=True))
-    return torch.cat([new_u, s, new_r.flatten(2), bits], dim=-1), weights
+    return new_u, new_r / nonzero(new_r.sum((-2, -1), keepdim=True))
 
 
 def read_root(grammar: Grammar, state: Float[Tensor, "n pos width"]) -> Float[Tensor, "n q"]:

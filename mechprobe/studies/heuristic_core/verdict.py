@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from mechprobe.studies.claims import FAILED, HELD, UNTESTED, Claim, judge, p_value, percent
