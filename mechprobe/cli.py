@@ -19,6 +19,7 @@ from mechprobe.errors import InputError
 from mechprobe.studies import STUDIES, Study, choose, nearest, option
 
 DATA = "MECHPROBE_DATA"
+COMMANDS = ("list", "run", "report", "selfcheck", "pretrain")
 OWN = ("--preset", "--out", "--dry-run", "--record", "--help")
 
 
@@ -40,7 +41,7 @@ def dispatch(words: list[str]) -> int:
     """Do what the words say; raises InputError for words or files that cannot work."""
     study = None
     if words and not words[0].startswith("-"):
-        choose(words[0], dict.fromkeys(("list", "run", "report", "selfcheck")), "command")
+        choose(words[0], dict.fromkeys(COMMANDS), "command")
     if words[:1] == ["run"] and len(words) > 1 and not words[1].startswith("-"):
         study = choose(words[1], STUDIES, "study")
     given, strange = build_parser(study, words[2:]).parse_known_args(words)
@@ -53,6 +54,8 @@ def dispatch(words: list[str]) -> int:
             return report(given.folder)
         case "selfcheck":
             return selfcheck(given)
+        case "pretrain":
+            return pretrain(given)
     assert study is not None
     return run(study, given, words)
 
@@ -82,6 +85,10 @@ def build_parser(study: Study | None = None, words: Sequence[str] = ()) -> Parse
         )
         if study is not None and known == study:
             _add_run_options(options, study, words)
+    trains = commands.add_parser(
+        "pretrain", help="train a small language model on text files", allow_abbrev=False
+    )
+    _add_pretrain_options(trains)
     again = commands.add_parser("report", help="build report.html again from a run folder")
     again.add_argument("folder", metavar="DIR", type=_folder, help="folder of a finished run")
     checks = commands.add_parser(
@@ -101,6 +108,39 @@ def build_parser(study: Study | None = None, words: Sequence[str] = ()) -> Parse
         help="also write the table (summary.md) and every method on every case (detail.csv) here",
     )
     return top
+
+
+def pretrain(given: argparse.Namespace) -> int:
+    """Train a language model, or go on with one, and print the perplexity at its checkpoints."""
+    from mechprobe.training.pretrain import check_pretrain, pretrain
+    from mechprobe.training.pretrain_settings import PretrainSettings
+
+    names = {field.name for field in dataclasses.fields(PretrainSettings)}
+    values = {name: value for name, value in vars(given).items() if name in names}
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    if "text" not in values and os.environ.get(DATA):
+        values["text"] = (str(Path(os.environ[DATA]) / "text"),)
+    settings = PretrainSettings(**values)
+    check_pretrain(settings)
+    out = given.out or Path("runs") / f"lm-{settings.size}"
+    check_folder("--out", out)
+    done = pretrain(settings, out)
+    print(done.perplexity.to_string(index=False))
+    print(f"model: {done.path(done.steps[-1])}")
+    return 0
+
+
+def _add_pretrain_options(parser: Parser) -> None:
+    from mechprobe.training.pretrain_settings import PretrainSettings
+
+    parser.add_argument(
+        "--out", metavar="DIR", type=_folder,
+        help="folder of the training; an unfinished one is continued (default: runs/lm-SIZE)",
+    )
+    settings = parser.add_argument_group("settings")
+    hints = typing.get_type_hints(PretrainSettings)
+    for field in dataclasses.fields(PretrainSettings):
+        _add_setting(settings, field, hints[field.name], field.default)
 
 
 def selfcheck(given: argparse.Namespace) -> int:

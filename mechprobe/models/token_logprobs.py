@@ -35,5 +35,6 @@ def token_logprobs(
     if model.cfg.output_logits_soft_cap > 0:
         cap = model.cfg.output_logits_soft_cap
         logits = cap * torch.tanh(logits / cap)
-    target = tokens[scored]
-    return -torch.nn.functional.cross_entropy(logits.float(), target, reduction="none")
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
+    return -torch.nn.functional.cross_entropy(logits, tokens[scored], reduction="none")
