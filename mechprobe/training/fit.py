@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
+from torch import Tensor, nn
 
 from mechprobe.errors import InputError
 from mechprobe.models.decoder_classifier import Classifier
@@ -75,6 +76,8 @@ def fit_classifier(
     on_step: Callable[[int, float], None] | None = None,
     store: StateStore | None = None,
     save_every: int = 200,
+    loss_of: Callable[[Classifier, Batch], Tensor] | None = None,
+    beside: nn.Module | None = None,
 ) -> None:
     """Fit all weights of a classifier in place by cross-entropy on its labels.
 
@@ -85,6 +88,9 @@ def fit_classifier(
         on_step: called with (step, loss) after each step.
         store: where weights, optimiser and step are saved every ``save_every`` steps, at each
             trajectory point, and resumed from. Saved and resumed, the numbers are the same.
+        loss_of: the loss of a batch instead, cross-entropy and something else, say.
+        beside: a module that the loss uses; what of it takes a gradient is fitted too, outside the
+            clipping.
 
     Raises:
         InputError: no examples, or a trajectory point outside 1 .. steps.
@@ -97,20 +103,28 @@ def fit_classifier(
             f"trajectory point {outside[0]} is no step of this fit; give 1 to {settings.steps}"
         )
     device = next(model.parameters()).device
+    weights = [*model.parameters()]
+    if beside is not None:
+        weights += [p for p in beside.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(
-        model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
+        weights, lr=settings.lr, weight_decay=settings.weight_decay, fused=True
     )
     done = 0
     if store is not None and (state := store.load()) is not None:
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
+        if beside is not None:
+            beside.load_state_dict(state["beside"])
         done = int(state["step"])
     model.train()
     for step, batch in _stream(data, settings.batch_size, seed, done, settings.steps):
         batch = batch.to(device)
         for group in optimiser.param_groups:
             group["lr"] = settings.lr * schedule(step, settings.steps, settings.warmup)
-        loss = label_loss(forward(model, batch), batch.labels).mean()
+        if loss_of is None:
+            loss = label_loss(forward(model, batch), batch.labels).mean()
+        else:
+            loss = loss_of(model, batch)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise FloatingPointError(
@@ -129,6 +143,7 @@ def fit_classifier(
         if store is not None and (at_point or (step + 1) % save_every == 0):
             store.save({
                 "step": step + 1, "model": model.state_dict(), "optimiser": optimiser.state_dict(),
+                **({} if beside is None else {"beside": beside.state_dict()}),
             })
     model.eval()
 
