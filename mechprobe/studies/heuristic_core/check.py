@@ -14,13 +14,17 @@ from mechprobe.studies import option
 from mechprobe.studies.heuristic_core.settings import PAIRS, Settings
 
 AT_LEAST_ONE = (
-    "n_train", "n_dev", "n_ood", "max_length", "n_models", "train_steps", "train_batch",
-    "mask_accumulation", "n_random_sets", "n_null", "n_layers", "n_heads", "d_model", "d_mlp",
+    "n_models", "train_steps", "train_batch", "mask_accumulation", "n_random_sets", "n_null",
+    "n_layers", "n_heads", "d_model", "d_mlp",
 )
-AT_LEAST_TWO = {
-    "n_masks": "a spread needs 2 subnetworks or more",
-    "mask_batch": "a mask step needs 2 examples or more",
-    "mask_examples": "a mask needs 2 examples or more",
+AT_LEAST = {
+    "n_train": (2, "a mask needs 2 examples or more"),
+    "n_dev": (2, "a batch to score needs 2 examples or more"),
+    "n_ood": (2, "a sub-case needs 2 examples or more, to select on one half and report the other"),
+    "max_length": (5, "a pair of words with its 3 special tokens needs 5 or more"),
+    "n_masks": (2, "a spread needs 2 subnetworks or more"),
+    "mask_batch": (2, "a mask step needs 2 examples or more"),
+    "mask_examples": (2, "a mask needs 2 examples or more"),
 }
 NOT_NEGATIVE = ("seed", "threads", "n_masks_others", "mask_steps", "n_eval")
 ABOVE_ZERO = ("train_lr", "mask_lr", "mask_lambda_lr", "equal_token_init")
@@ -76,8 +80,8 @@ def check_numbers(settings: Settings) -> None:
     for name in AT_LEAST_ONE:
         if getattr(settings, name) < 1:
             raise InputError(f"{option(name)} is {getattr(settings, name)}; give 1 or more")
-    for name, why in AT_LEAST_TWO.items():
-        if getattr(settings, name) < 2:
+    for name, (least, why) in AT_LEAST.items():
+        if getattr(settings, name) < least:
             raise InputError(f"{option(name)} is {getattr(settings, name)}; {why}")
     for name in NOT_NEGATIVE:
         if getattr(settings, name) < 0:

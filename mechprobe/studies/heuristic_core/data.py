@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +18,9 @@ from transformers import PreTrainedTokenizerFast
 from mechprobe.errors import InputError
 from mechprobe.runs import Run
 from mechprobe.studies.heuristic_core.settings import PAIRS, Settings
-from mechprobe.tasks import Task, load_task
+from mechprobe.tasks import Task
 from mechprobe.tasks.batches import Batch, Encoded, encode_pairs, word_tokenizer
+from mechprobe.tasks.cards import load_pairs
 from mechprobe.tasks.examples import PairExamples
 from mechprobe.tasks.metrics import accuracy
 
@@ -69,7 +71,7 @@ def open_task(settings: Settings) -> Task:
         options["ood_groups"] = list(settings.ood_groups)
     elif settings.pair == "mnli-hans":
         options["hans_train_share"] = settings.hans_train_share
-    return load_task(
+    return load_pairs(
         PAIRS[settings.pair], data_dir=settings.data_dir, seed=settings.seed, **options
     )
 
@@ -78,15 +80,11 @@ def prepare(settings: Settings, task: Task, tokenizer: PreTrainedTokenizerFast |
     """Encode a task; without a tokenizer a word-level one is made of all its text.
 
     Raises:
-        InputError: a sub-case of the out-of-domain score is not in the data.
+        InputError: a sub-case of the out-of-domain score is not in the data, or a split or such a
+            sub-case has fewer than two examples.
     """
-    train = task.split("train")
-    scored, there = task.card["ood_score_groups"], task.split("ood").groups()
-    if missing := [group for group in scored if group not in there]:
-        raise InputError(
-            f"the out-of-domain score needs sub-case {missing[0]!r}, which the data lack; they "
-            f"have {', '.join(there)} (is --ood-groups too narrow?)"
-        )
+    train, scored = task.split("train"), task.card["ood_score_groups"]
+    check_sizes(task, scored)
     if tokenizer is None:
         everything = [s for part in task.splits.values() for s in (*part.first, *part.second)]
         tokenizer = word_tokenizer(everything)
@@ -102,6 +100,28 @@ def prepare(settings: Settings, task: Task, tokenizer: PreTrainedTokenizerFast |
         ood=make_split(task, task.split("ood"), tokenizer, settings),
         score_groups=tuple(scored),
     )
+
+
+def check_sizes(task: Task, score_groups: Iterable[str]) -> None:
+    """Raise InputError for a split or a scored sub-case with fewer than two examples."""
+    for name in ("train", "dev"):
+        if len(task.split(name)) < 2:
+            raise InputError(
+                f"split {name!r} of {task.name} has {len(task.split(name))} examples; give data "
+                "with 2 or more"
+            )
+    count = Counter(task.split("ood").group)
+    for group in score_groups:
+        if group not in count:
+            raise InputError(
+                f"the out-of-domain score needs sub-case {group!r}, which the data lack; they "
+                f"have {', '.join(task.split('ood').groups())} (is --ood-groups too narrow?)"
+            )
+        if count[group] < 2:
+            raise InputError(
+                f"sub-case {group!r} has 1 example, but one half is for selecting and the other "
+                "for reporting; give data with 2 or more"
+            )
 
 
 def digest(task: Task) -> str:

@@ -21,7 +21,11 @@ def test_presets_that_need_nothing_pass(name):
     ("change", "message"),
     [
         ({"pair": "cola"}, "unknown pair 'cola'; one of overlap, mnli-hans, qqp-paws"),
-        ({"n_train": 0}, "--n-train is 0; give 1 or more"),
+        ({"n_models": 0}, "--n-models is 0; give 1 or more"),
+        ({"n_train": 1}, "--n-train is 1; a mask needs 2 examples"),
+        ({"n_dev": 1}, "--n-dev is 1; a batch to score needs 2"),
+        ({"n_ood": 1}, "--n-ood is 1; a sub-case needs 2 examples"),
+        ({"max_length": 4}, "--max-length is 4; a pair of words with its 3 special tokens"),
         ({"train_batch": -3}, "--train-batch is -3; give 1 or more"),
         ({"n_random_sets": 0}, "--n-random-sets is 0; give 1 or more"),
         ({"n_masks": 1}, "--n-masks is 1; a spread needs 2 subnetworks or more"),
@@ -82,3 +86,22 @@ def test_the_scored_sub_cases_must_be_in_the_data():
     )
     with pytest.raises(InputError, match="needs sub-case 'not_preposition', which the data lack"):
         prepare(settings, open_task(settings), None)
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [("train", "split 'train' of nli/overlap has 1 examples"),
+     ("dev", "split 'dev' of nli/overlap has 1 examples"),
+     ("ood", "sub-case 'not_swap' has 1 example, but one half is for selecting")],
+)  # fmt: skip
+def test_data_too_small_to_select_and_report_are_refused(split, message):
+    settings = replace(PRESETS["tiny"], n_train=20, n_dev=10, n_ood=2)
+    task = open_task(settings)
+    part = task.split(split)
+    kept = [0] if split != "ood" else [
+        i for i, group in enumerate(part.group) if group != "not_swap" or "not_swap" not in
+        part.group[:i]
+    ]
+    smaller = replace(task, splits={**task.splits, split: part.take(kept)})
+    with pytest.raises(InputError, match=message):
+        prepare(settings, smaller, None)
