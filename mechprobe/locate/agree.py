@@ -26,6 +26,7 @@ from mechprobe.locate.direct import direct_logit_attribution
 from mechprobe.locate.patch import patch
 from mechprobe.locate.paths import path_patch
 from mechprobe.locate.scores import Scores
+from mechprobe.locate.tabled import Tabled
 from mechprobe.models.edits import HookedModel
 from mechprobe.sites import Site
 from mechprobe.stats import resample_counts
@@ -38,8 +39,8 @@ METHODS = (
 DEFAULT = ("ablate", "noising", "denoising", "first_order", "integrated")
 
 
-@dataclass(frozen=True, eq=False)
-class RankAgreement:
+@dataclass(frozen=True, eq=False, repr=False)
+class RankAgreement(Tabled):
     """Several localisers' scores of the same sites, and how alike they rank them.
 
     Attributes:

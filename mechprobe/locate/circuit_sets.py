@@ -18,6 +18,7 @@ from mechprobe.figures import head_map
 from mechprobe.locate.kept import keep, kept
 from mechprobe.locate.overlap import overlaps
 from mechprobe.locate.scores import grid_settings
+from mechprobe.locate.tabled import Tabled
 from mechprobe.sites import Site, SiteGrid
 from mechprobe.stats import bootstrap_mean
 
@@ -28,8 +29,8 @@ _PLAIN = (
 _ARRAYS = ("values", "full", "closed", "select", "report")
 
 
-@dataclass(frozen=True, eq=False)
-class Circuits:
+@dataclass(frozen=True, eq=False, repr=False)
+class Circuits(Tabled):
     """All minimal sufficient sets of sites that were found, small ones first.
 
     Iterating gives frozensets of ``Site``. A set is sufficient when the metric's mean, with every

@@ -20,14 +20,15 @@ from mechprobe.locate.behaviours import AnyTask, behaviour_of
 from mechprobe.locate.kept import keep, kept
 from mechprobe.locate.measure import BATCH
 from mechprobe.locate.scores import ALPHA, Scores, spearman
+from mechprobe.locate.tabled import Tabled
 from mechprobe.models.edits import HookedModel
 from mechprobe.sites import Site
 from mechprobe.tasks.batches import Batch
 from mechprobe.tasks.behaviour import Behaviour
 
 
-@dataclass(frozen=True, eq=False)
-class BaselineComparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class BaselineComparison(Tabled):
     """Scores of the same sites on the same examples, one for each kind of baseline.
 
     Attributes:

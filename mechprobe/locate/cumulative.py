@@ -22,6 +22,7 @@ from mechprobe.locate.kept import keep, kept
 from mechprobe.locate.measure import BATCH
 from mechprobe.locate.meter import meter_for, single_effects
 from mechprobe.locate.scores import Scores
+from mechprobe.locate.tabled import Tabled
 from mechprobe.models.edits import HookedModel
 from mechprobe.sites import Site
 from mechprobe.stats import bootstrap_mean, empirical_p
@@ -31,8 +32,8 @@ from mechprobe.tasks.behaviour import Behaviour
 MOST_STEPS = 24
 
 
-@dataclass(frozen=True, eq=False)
-class CumulativeCurve:
+@dataclass(frozen=True, eq=False, repr=False)
+class CumulativeCurve(Tabled):
     """A metric while more and more sites are closed.
 
     Attributes:

@@ -17,6 +17,7 @@ from mechprobe.errors import InputError
 from mechprobe.figures.edge_map import edge_map
 from mechprobe.locate.kept import keep, kept
 from mechprobe.locate.scores import ALPHA, Scores, grid_settings
+from mechprobe.locate.tabled import Tabled
 from mechprobe.sites import SiteGrid
 from mechprobe.stats import bootstrap_mean, holm, sign_flip_p
 
@@ -43,8 +44,8 @@ class Edge(NamedTuple):
         return f"{self.receiver} {self.input}".strip()
 
 
-@dataclass(frozen=True, eq=False)
-class EdgeScores:
+@dataclass(frozen=True, eq=False, repr=False)
+class EdgeScores(Tabled):
     """How much each edge between components matters to a behaviour.
 
     Attributes:

@@ -29,6 +29,7 @@ from mechprobe.locate.kept import keep, kept
 from mechprobe.locate.measure import BATCH
 from mechprobe.locate.meter import meter_for
 from mechprobe.locate.scores import Scores
+from mechprobe.locate.tabled import Tabled
 from mechprobe.models.edits import HookedModel
 from mechprobe.sites import Site
 from mechprobe.stats import empirical_p
@@ -40,8 +41,8 @@ EVERY_SIZE_UP_TO = 24
 Ranking: TypeAlias = Scores | Sequence[Site | str] | Sequence[Collection[Site | str]]
 
 
-@dataclass(frozen=True, eq=False)
-class Faithfulness:
+@dataclass(frozen=True, eq=False, repr=False)
+class Faithfulness(Tabled):
     """How much of a behaviour the first sites of a ranking keep, and how much is left without them.
 
     Attributes:

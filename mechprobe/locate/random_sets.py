@@ -24,6 +24,7 @@ from mechprobe.locate.behaviours import AnyTask
 from mechprobe.locate.kept import keep, kept
 from mechprobe.locate.measure import BATCH, chosen_sites, difference
 from mechprobe.locate.meter import meter_for
+from mechprobe.locate.tabled import Tabled
 from mechprobe.models.edits import HookedModel
 from mechprobe.sites import Site
 from mechprobe.stats import bootstrap_mean, empirical_p
@@ -34,8 +35,8 @@ from mechprobe.tasks.behaviour import Behaviour
 FEWEST = 100
 
 
-@dataclass(frozen=True, eq=False)
-class SetTest:
+@dataclass(frozen=True, eq=False, repr=False)
+class SetTest(Tabled):
     """The effect of closing a set of sites, beside random sets with as many of each kind.
 
     Attributes:

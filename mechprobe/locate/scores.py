@@ -18,6 +18,7 @@ from scipy.stats import spearmanr
 from mechprobe.errors import InputError
 from mechprobe.figures import head_map, site_effects
 from mechprobe.locate.kept import keep, kept
+from mechprobe.locate.tabled import Tabled
 from mechprobe.sites import Site, SiteGrid
 from mechprobe.stats import bootstrap_mean, holm, sign_flip_p
 
@@ -27,8 +28,8 @@ _FLIPS = 10_000
 _RESIDUAL = re.compile(r"resid (\d+) @ (\d+)")
 
 
-@dataclass(frozen=True, eq=False)
-class Scores:
+@dataclass(frozen=True, eq=False, repr=False)
+class Scores(Tabled):
     """How much each site matters to a behaviour, by one method.
 
     Attributes:

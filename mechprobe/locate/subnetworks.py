@@ -17,6 +17,7 @@ from scipy.spatial.distance import squareform
 from mechprobe import figures
 from mechprobe.errors import InputError
 from mechprobe.locate.subnetwork import Subnetwork, pack, unpack
+from mechprobe.locate.tabled import Tabled
 from mechprobe.runs import atomic_write
 from mechprobe.sites import Site, SiteGrid
 from mechprobe.stats import jaccard_matrix, members_needed, overlap_test
@@ -25,8 +26,8 @@ SET_FILE = "subnetworks.safetensors"
 KINDS = ("head", "mlp", "neuron")
 
 
-@dataclass(frozen=True, eq=False)
-class SubnetworkSet:
+@dataclass(frozen=True, eq=False, repr=False)
+class SubnetworkSet(Tabled):
     """Subnetworks of one model, usually one a seed and sparsity.
 
     Raises:

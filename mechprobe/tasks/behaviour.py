@@ -22,7 +22,7 @@ Metric: TypeAlias = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 """From logits [batch, ...] and the batch's targets to one number an example, [batch]."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Behaviour:
     """What a localiser measures.
 
@@ -60,6 +60,14 @@ class Behaviour:
         self._check_padding(self.inputs)
         if self.corrupt is not None:
             self._check_corrupt(self.corrupt)
+
+    def __repr__(self) -> str:
+        kinds = "" if self.corrupt is None else ", with counterfactuals"
+        n, longest = self.inputs.tokens.shape
+        return (
+            f"Behaviour {self.name!r}: {n} examples of up to {longest} tokens{kinds}; "
+            f"metric {self.metric_name}"
+        )
 
     def _check_padding(self, batch: Batch) -> None:
         mask = batch.attention_mask

@@ -25,7 +25,8 @@ def write_results(settings: Settings, data: StudyData, run: Run, command: str | 
     drawn = draw(settings, results, run, data.score_groups)
     claims = [claim.as_dict() for claim in judge_all(settings, results)]
     run.write_json("report.json", {
-        "title": f"The heuristic core: {settings.preset} preset, {data.task.name}",
+        "title": f"The heuristic core: {settings.preset} preset, {data.task.name}"
+        + ("" if settings.arch == "encoder" else f", {settings.arch}"),
         "question": QUESTION,
         "summary": summary(settings, results),
         "claims": claims,
