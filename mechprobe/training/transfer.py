@@ -1,0 +1,142 @@
+"""Task spaces by similarity probing: tune on each task, look at all tasks.
+
+Source: Weber et al. 2024, arXiv 2406.06441. Transfer(A -> B) is the accuracy on B of the model
+tuned on A minus that of the untuned one; the other scales are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechprobe.errors import InputError
+from mechprobe.models.edits import HookedModel
+from mechprobe.tasks.pair_tokens import EncodedPairs, subset
+from mechprobe.training.deltas import Delta, ResidentWeights
+from mechprobe.training.ftgd import TuneSettings, tune
+from mechprobe.training.pair_scores import pair_margins
+from mechprobe.training.perplexity import perplexity
+
+SCALES = ("raw", "headroom", "row", "log_odds")
+
+
+@dataclass(frozen=True)
+class TransferSpace:
+    """What tuning on each task does to every task.
+
+    Attributes:
+        names: the tasks, in the order of rows (tuned) and columns (tested).
+        task: the task of each evaluation pair.
+        before: log P(x+) - log P(x-) of the untuned model, nats.
+        after: the same of each tuned one.
+        perplexity_before, perplexity_after: on held-out text; NaN where none was given.
+        changed: share of the weights that tuning changed.
+    """
+
+    names: tuple[str, ...]
+    task: Int[np.ndarray, " pair"]
+    before: Float[np.ndarray, " pair"]
+    after: Float[np.ndarray, "task pair"]
+    perplexity_before: float
+    perplexity_after: Float[np.ndarray, " task"]
+    changed: Float[np.ndarray, " task"]
+
+    @property
+    def eval1(self) -> Float[np.ndarray, " task"]:
+        """Accuracy of the untuned model on each task."""
+        return self._means(self.before > 0)
+
+    @property
+    def eval2(self) -> Float[np.ndarray, "task task"]:
+        """Accuracy of each tuned model (row) on each task (column)."""
+        return self._means(self.after > 0)
+
+    @property
+    def perplexity_ratio(self) -> Float[np.ndarray, " task"]:
+        """Perplexity of each tuned model over that of the untuned one."""
+        return self.perplexity_after / self.perplexity_before
+
+    def transfer(self, scale: str = "raw") -> Float[np.ndarray, "task task"]:
+        """The transfer from each task (row) to each (column).
+
+        Args:
+            scale: "raw": accuracy after minus before; "headroom": a gain over what was left to
+                gain, a loss over what there was to lose; "row": over the transfer to the tuned task
+                itself; "log_odds": the change of the mean of log P(x+) - log P(x-), in nats.
+
+        Raises:
+            InputError: an unknown scale.
+        """
+        change = self.eval2 - self.eval1
+        match scale:
+            case "raw":
+                return change
+            case "headroom":
+                room = np.where(change >= 0, 1 - self.eval1, self.eval1)
+                return np.divide(change, room, out=np.zeros_like(change), where=room > 0)
+            case "row":
+                own = np.diag(change)[:, None]
+                return np.divide(change, own, out=np.full_like(change, np.nan), where=own > 0)
+            case "log_odds":
+                return self._means(self.after) - self._means(self.before)
+        raise InputError(f"unknown scale {scale!r}; one of {', '.join(SCALES)}")
+
+    def resampled(self, counts: Int[np.ndarray, " pair"]) -> Float[np.ndarray, "task task"]:
+        """Raw transfer when each evaluation pair counts so many times (a bootstrap draw)."""
+        change = (self.after > 0).astype(float) - (self.before > 0)
+        member = np.eye(len(self.names))[self.task] * counts[:, None]
+        return change @ (member / np.maximum(member.sum(0), 1))
+
+    def _means(self, values: np.ndarray) -> np.ndarray:
+        member = np.eye(len(self.names))[self.task]
+        return values.astype(float) @ (member / member.sum(0))
+
+
+def transfer_space(
+    model: HookedModel,
+    weights: ResidentWeights,
+    tuning: EncodedPairs,
+    evaluation: EncodedPairs,
+    settings: TuneSettings,
+    *,
+    text: Int[Tensor, "batch pos"] | None = None,
+    validation: EncodedPairs | None = None,
+    seed: int = 0,
+    on_task: Callable[[int, Delta], None] | None = None,
+) -> TransferSpace:
+    """Tune the resident model on every task in turn and evaluate each on all tasks at once.
+
+    Args:
+        tuning, evaluation: pairs of the same tasks, none of them in both.
+        text: rows of held-out text for the perplexity.
+        validation: pairs of the same tasks for ``settings.stop``.
+        on_task: called with the task's index and its delta after each.
+
+    Raises:
+        InputError: tuning, evaluation and validation pairs of different tasks.
+    """
+    for other in (evaluation, validation):
+        if other is not None and other.names != tuning.names:
+            raise InputError("tuning and evaluation need pairs of the same tasks in one order")
+    n = len(tuning.names)
+    before = pair_margins(model, evaluation)
+    base = float("nan") if text is None else perplexity(model, text)
+    after, ppl, changed = np.empty((n, len(evaluation))), np.full(n, np.nan), np.empty(n)
+    for t in range(n):
+        held = None if validation is None else subset(validation, validation.of_task(t))
+        mine = subset(tuning, tuning.of_task(t))
+        delta = tune(model, weights, mine, settings, seed=seed + t, validation=held).delta
+        with weights.applied(delta):
+            after[t] = pair_margins(model, evaluation)
+            if text is not None:
+                ppl[t] = perplexity(model, text)
+        changed[t] = delta.share
+        if on_task is not None:
+            on_task(t, delta)
+    return TransferSpace(
+        tuning.names, evaluation.task, before, after, base, ppl, changed
+    )
