@@ -1,0 +1,93 @@
+// Attention between two rows of tokens: pick a head, then a token, and see where it looks.
+// Everything from data is set as text, never as HTML.
+
+function node(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key === "on") for (const [event, act] of Object.entries(value)) made.addEventListener(event, act);
+    else if (value !== null && value !== undefined && value !== false) made.setAttribute(key, value);
+  }
+  made.append(...children);
+  return made;
+}
+
+function shownToken(token) {
+  return token.replace(/\n/g, "⏎").replace(/\t/g, "⇥").replace(/^ | $/g, "·") || "∅";
+}
+
+// White to dark blue; the ink that reads on it.
+function weightColour(weight) {
+  const part = Math.min(1, Math.max(0, weight));
+  const mix = (light, dark) => Math.round(light + (dark - light) * part);
+  return { background: `rgb(${mix(255, 8)},${mix(255, 69)},${mix(255, 148)})`, ink: part > 0.5 ? "#fff" : "#1b1f24" };
+}
+
+function paint(element, weight) {
+  const { background, ink } = weightColour(weight);
+  element.style.background = background;
+  element.style.color = ink;
+}
+
+// props: names [head], weights [head][row][column], rows, columns (tokens), rowTitle, columnTitle.
+function AttentionRows(mount, props) {
+  const { names, weights, rows, columns, rowTitle, columnTitle } = props;
+  let head = 0;
+  let picked = null; // {side: "row" | "column", index}
+  const said = node("p", { class: "mp-said", "aria-live": "polite" });
+  const token = (side, index, name) =>
+    node("button", {
+      type: "button", dir: "auto", "aria-pressed": "false",
+      on: { mouseenter: () => pick(side, index), focus: () => pick(side, index), click: () => pick(side, index) },
+    }, shownToken(name));
+  const rowTokens = rows.map((name, i) => token("row", i, name));
+  const columnTokens = columns.map((name, i) => token("column", i, name));
+  const headButtons = names.map((name, i) =>
+    node("button", { type: "button", "aria-pressed": "false", on: { click: () => choose(i) } }, name));
+  const cells = rows.map(() => columns.map(() => node("td")));
+  const matrix = node("table", { "aria-label": "attention weights" },
+    node("thead", {}, node("tr", {}, node("td"), ...columns.map((name) => node("th", { scope: "col" }, shownToken(name))))),
+    node("tbody", {}, ...rows.map((name, r) =>
+      node("tr", {}, node("th", { scope: "row" }, node("bdi", {}, shownToken(name))), ...cells[r]))));
+
+  function choose(i) {
+    head = i;
+    headButtons.forEach((button, k) => button.setAttribute("aria-pressed", String(k === i)));
+    cells.forEach((line, r) => line.forEach((cell, c) => {
+      paint(cell, weights[head][r][c]);
+      cell.title = `${shownToken(rows[r])} → ${shownToken(columns[c])}: ${weights[head][r][c].toFixed(3)}`;
+    }));
+    pick(picked?.side ?? "row", picked?.index ?? rows.length - 1);
+  }
+
+  function pick(side, index) {
+    picked = { side, index };
+    const here = side === "row" ? rowTokens : columnTokens;
+    const there = side === "row" ? columnTokens : rowTokens;
+    const weight = (k) => (side === "row" ? weights[head][index][k] : weights[head][k][index]);
+    here.forEach((button, k) => {
+      button.removeAttribute("style");
+      button.setAttribute("aria-pressed", String(k === index));
+    });
+    there.forEach((button, k) => {
+      button.setAttribute("aria-pressed", "false");
+      paint(button, weight(k));
+      button.title = weight(k).toFixed(3);
+    });
+    const best = there.map((_, k) => k).sort((a, b) => weight(b) - weight(a)).slice(0, 3);
+    const names_ = side === "row" ? columns : rows;
+    said.replaceChildren(
+      `Head ${names[head]}: `, node("bdi", {}, `“${shownToken((side === "row" ? rows : columns)[index])}”`),
+      side === "row" ? " attends most to " : " gets most attention from ",
+      ...best.flatMap((k, place) => [place ? ", " : "", node("bdi", {}, `“${shownToken(names_[k])}”`), ` ${weight(k).toFixed(2)}`]),
+    );
+  }
+
+  mount.replaceChildren(node("div", { class: "mp-rows" },
+    names.length > 1 ? node("div", { class: "mp-heads", role: "group", "aria-label": "heads" }, ...headButtons) : "",
+    node("div", { class: "mp-label" }, rowTitle),
+    node("div", { class: "mp-line", role: "group", "aria-label": rowTitle }, ...rowTokens),
+    node("div", { class: "mp-label" }, columnTitle),
+    node("div", { class: "mp-line", role: "group", "aria-label": columnTitle }, ...columnTokens),
+    said, node("div", { class: "mp-matrix", tabindex: "0", role: "region", "aria-label": "all weights" }, matrix)));
+  choose(0);
+}

@@ -1,0 +1,128 @@
+"""A view: pictures of one text, shown in a notebook or saved as a page that loads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mechprobe.runs import atomic_write
+from mechprobe.show.bundle import POLICY, asset, code_script, data_script, packed_circuitsvis
+from mechprobe.show.page import element, join, text
+
+OWN = ("AttentionRows",)
+"""Components drawn by our own script; the others are circuitsvis'."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture: a component with its properties, and the same as words.
+
+    Attributes:
+        title: its heading.
+        component: a component of circuitsvis, or one of ``OWN``; "" for a table alone.
+        props: what the component is given, plain JSON values.
+        note: a sentence under the heading.
+        columns: names of the table that says the same in text; none: no table.
+        rows: cells of that table.
+        height: pixels it takes on a screen.
+    """
+
+    title: str
+    component: str
+    props: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    height: int = 300
+
+
+@dataclass(frozen=True)
+class View:
+    """Pictures of one text: shown by a notebook as it is, or written by ``save``.
+
+    Attributes:
+        title: the page's heading.
+        panels: the pictures, one after the other.
+    """
+
+    title: str
+    panels: tuple[Panel, ...]
+
+    def page(self) -> str:
+        """The whole page as HTML: self-contained, and unable to reach a network."""
+        sections = join(_section(i, panel) for i, panel in enumerate(self.panels))
+        drawn = [
+            {"id": f"panel-{i}", "component": panel.component, "props": dict(panel.props)}
+            for i, panel in enumerate(self.panels) if panel.component
+        ]
+        scripts = ""
+        if drawn:
+            code = asset("rows.js") + asset("view.js")
+            scripts = data_script("panels", drawn) + code_script(code)
+        if any(panel["component"] not in OWN for panel in drawn):
+            scripts = (
+                f'<script type="text/plain" id="circuitsvis">{packed_circuitsvis()}</script>\n'
+                + scripts
+            )
+        return whole_page(
+            self.title, asset("view.css"), element("h1", text(self.title)) + sections, scripts
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write the page to a file; it opens anywhere, without a network.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        return atomic_write(Path(path), self.page().encode())
+
+    def _repr_html_(self) -> str:
+        """The page in a frame of its own, whose scripts cannot touch the notebook."""
+        height = min(900, 90 + sum(panel.height for panel in self.panels))
+        return framed(self.page(), self.title, height)
+
+
+def whole_page(title: str, style: str, body: str, scripts: str) -> str:
+    """A page with its style and scripts inside, and a policy that keeps it from any network."""
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{text(POLICY)}">\n'
+        f"<title>{text(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+        + element("main", body) + scripts + "</body>\n</html>\n"
+    )
+
+
+def framed(page: str, title: str, height: int) -> str:
+    """A page as a frame of a notebook; its lower edge can be dragged."""
+    return (
+        f'<iframe title="{text(title)}" sandbox="allow-scripts" srcdoc="{text(page)}" '
+        f'style="width:100%;height:{height}px;border:1px solid #ccc;resize:vertical;'
+        'background:white"></iframe>'
+    )
+
+
+def _section(i: int, panel: Panel) -> str:
+    inner = element("h2", text(panel.title))
+    if panel.note:
+        inner += element("p", text(panel.note), class_="note")
+    if panel.columns:
+        table = _table(panel.columns, panel.rows)
+        inner += element(
+            "details", element("summary", "The same in numbers") + table,
+            **({} if panel.component else {"open": ""}),
+        )
+    if panel.component:
+        inner += element("div", "", id=f"panel-{i}", class_="panel")
+    return element("section", inner)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = element("tr", join(element("th", text(name), scope="col") for name in columns))
+    body = join(
+        element("tr", join(element("td", text(cell), dir="auto") for cell in row)) for row in rows
+    )
+    grid = element("table", element("thead", head) + element("tbody", body))
+    return element("div", grid, class_="box", tabindex="0", role="region", aria_label="numbers")
