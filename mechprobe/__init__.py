@@ -43,6 +43,9 @@ if TYPE_CHECKING:
         save_model,
         site_grid,
     )
+    from mechprobe.show.attention import show_attention
+    from mechprobe.show.logits import show_logits
+    from mechprobe.show.tokens import show_tokens
     from mechprobe.sites import Site, SiteGrid
     from mechprobe.tasks import (
         Behaviour,
@@ -105,6 +108,9 @@ _HOME = {
     "faithfulness": "locate.faithfulness",
     "attribute": "locate.attribute",
     "direct_logit_attribution": "locate.direct",
+    "show_attention": "show.attention",
+    "show_tokens": "show.tokens",
+    "show_logits": "show.logits",
 }
 
 _ROOMS = ("gates", "planted")
@@ -156,6 +162,9 @@ __all__ = [
     "run_with_edits",
     "save_model",
     "seq2seq_batch",
+    "show_attention",
+    "show_logits",
+    "show_tokens",
     "site_grid",
     "to_hf",
 ]
