@@ -30,13 +30,14 @@ def linear(
     Differentiable (also twice) in all three. The choice of library depends on dtype, device and
     shape only, so equal inputs give equal bits.
     """
-    if not _pays(x, weight):
+    if not one_dnn_pays(x, weight):
         return F.linear(x, weight, bias)
     rows = x.reshape(-1, x.shape[-1])
     return _OneDnnLinear.apply(rows, weight, bias).view(*x.shape[:-1], weight.shape[0])
 
 
-def _pays(x: Tensor, weight: Tensor) -> bool:
+def one_dnn_pays(x: Tensor, weight: Tensor) -> bool:
+    """Whether x W^T goes through oneDNN: float32 on an x86 CPU, and large enough."""
     return (
         x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32

@@ -1,0 +1,196 @@
+"""The engine: K gate vectors through one frozen model, without hooks and without a tape.
+
+It gives the numbers of ``mechprobe.gates.reference``, and skips what is not needed: the embedding
+and the first layer's attention are computed once, gate vectors share what they have in common, a
+head or MLP whose gate is 0 is not run, weights get no gradient, and where the read-out looks at one
+position the last block computes that one.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mechprobe.errors import InputError
+from mechprobe.gates.baselines import Baseline
+from mechprobe.gates.engine_stage import GatedStage
+from mechprobe.gates.engine_stands import Stand, head_stand, mlp_stand, neuron_stand
+from mechprobe.gates.engine_walk import Handover, Walk
+from mechprobe.models.edits import HookedModel
+from mechprobe.models.freeze import freeze
+from mechprobe.models.frozen import MLP, CannotFreeze, Frozen, Start
+from mechprobe.sites import Site, SiteGrid
+from mechprobe.tasks.batches import Batch
+
+Loss = Callable[[Tensor, Batch], Tensor]
+
+
+class Engine:
+    """Runs gate vectors of one grid and one baseline through a frozen copy of a model.
+
+    Args:
+        model: any supported model; its weights are copied now, later changes are not seen.
+        grid: the gated sites; sites outside it stay open.
+        baseline: what a closed gate puts in place.
+        remember: bytes of first-layer results kept, for batches that come again.
+
+    Raises:
+        CannotFreeze: a setting of the model that the engine does not know; ``engine_for`` catches
+            it.
+    """
+
+    def __init__(
+        self, model: HookedModel, grid: SiteGrid, baseline: Baseline, *, remember: int = 0
+    ) -> None:
+        self.model, self.grid, self.baseline = model, grid, baseline
+        self.frozen: Frozen = freeze(model)
+        self.stages: list[GatedStage | Handover] = []
+        for place, stack in enumerate(self.frozen.stacks):
+            if place:
+                self.stages.append(Handover(self.frozen.stacks[0].norm))
+            self.stages += [GatedStage(stage, grid) for stage in stack.stages]
+        self._stands: dict[int, dict[Site, Stand]] = {}
+
+    def logits(
+        self, batch: Batch, gates: Float[Tensor, "k site"], *, at_once: int | None = None
+    ) -> Float[Tensor, "k batch ..."]:
+        """Logits of K gated copies of the model, as ``gated_logits`` gives them, without gradient.
+
+        Args:
+            gates: one row a gate vector, columns in the order of ``grid.sites``.
+            at_once: gate vectors that run stacked (None: by their size and the device).
+
+        Raises:
+            InputError: gates that are not [k, site] of this grid.
+        """
+        rows: dict[int, Tensor] = {}
+
+        def keep(members: list[int], logits: Tensor) -> None:
+            for member, row in zip(members, logits, strict=True):
+                rows[member] = row
+
+        with torch.no_grad():
+            wanted = torch.zeros_like(gates, dtype=torch.bool)
+            self._walk(batch, gates, wanted, keep, at_once).run()
+        return torch.stack([rows[k] for k in range(len(gates))])
+
+    def gradients(
+        self,
+        batch: Batch,
+        gates: Float[Tensor, "k site"],
+        loss: Loss,
+        *,
+        wanted: Bool[Tensor, "k site"] | None = None,
+        at_once: int | None = None,
+    ) -> tuple[Float[Tensor, " k"], Float[Tensor, "k site"]]:
+        """The loss of each gate vector, and its gradient with respect to its gates.
+
+        Args:
+            loss: from logits [batch, ...] and the batch to one number; differentiable in torch.
+            wanted: the gates whose gradient is asked for; the others' are 0, and what only they
+                need is not computed. None: all.
+
+        Raises:
+            InputError: gates that are not [k, site] of this grid.
+        """
+        losses: dict[int, Tensor] = {}
+
+        def leaf(members: list[int], logits: Tensor) -> Tensor:
+            with torch.enable_grad():
+                leaf_logits = logits.detach().requires_grad_()
+                values = [loss(row, batch) for row in leaf_logits]
+                total = torch.stack(values).sum()
+                (grad,) = torch.autograd.grad(total, leaf_logits)
+            for member, value in zip(members, values, strict=True):
+                losses[member] = value.detach()
+            return grad
+
+        if wanted is None:
+            wanted = torch.ones_like(gates, dtype=torch.bool)
+        with torch.no_grad():
+            slopes = self._walk(batch, gates.detach(), wanted, leaf, at_once).run()
+        values = torch.stack([losses[k] for k in range(len(gates))])
+        return values.to(gates), slopes.to(gates)
+
+    def _walk(
+        self, batch: Batch, gates: Tensor, wanted: Tensor,
+        leaf: Callable[[list[int], Tensor], Tensor | None], at_once: int | None,
+    ) -> Walk:
+        if gates.dim() != 2 or not len(gates) or gates.shape[1] != len(self.grid):
+            raise InputError(
+                f"gates of shape {list(gates.shape)} for a grid of {len(self.grid)} sites; give "
+                f"[k, {len(self.grid)}], one row a gate vector"
+            )
+        frozen = self.frozen
+        start = frozen.start(batch)
+        stands = self._place(batch)
+        cut = len(self.stages) if start.read is None else self._last_attention()
+        return Walk(
+            frozen, self.stages, cut, start, stands,
+            {site: stand.at(start.read) for site, stand in stands.items()},
+            gates.detach().to(frozen.device, frozen.dtype), wanted.to(frozen.device), leaf,
+            at_once or stacked_at_once(start),
+        )
+
+    def _last_attention(self) -> int:
+        return max(
+            i for i, stage in enumerate(self.stages)
+            if isinstance(stage, GatedStage)
+            and any(not isinstance(part.layer, MLP) for part in stage.stage.parts)
+        )
+
+    def _place(self, batch: Batch) -> dict[Site, Stand]:
+        """Stand-ins of each layer; those that no batch changes are made once."""
+        constant = self.baseline.kind in ("zero", "mean")
+        if constant and self._stands:
+            return self._stands[0]
+        values = self.baseline.values(self.model, batch, self.grid)
+        stands = self._written(values)
+        if constant:
+            self._stands[0] = stands
+        return stands
+
+    def _written(self, values: Mapping[Site, Tensor]) -> dict[Site, Stand]:
+        stands: dict[Site, Stand] = {}
+        for stage in self.stages:
+            for part in () if isinstance(stage, Handover) else stage.stage.parts:
+                layer = part.layer
+                value = values.get(layer.site)
+                if value is not None:
+                    stands[layer.site] = (
+                        mlp_stand(value) if isinstance(layer, MLP) else head_stand(value, layer.w_o)
+                    )
+                if isinstance(layer, MLP) and (value := values.get(layer.neurons)) is not None:
+                    stands[layer.neurons] = neuron_stand(value, layer.w_out)
+        return stands
+
+
+def stacked_at_once(start: Start) -> int:
+    """How many gate vectors run stacked: one on CPUs unless a batch is tiny, many on GPUs."""
+    stream = start.streams[-1]
+    tokens = stream.shape[0] * stream.shape[1]
+    enough = 256 if stream.device.type == "cpu" else 2**15
+    return max(1, enough // max(1, tokens))
+
+
+class EngineFallback(UserWarning):
+    """The engine cannot run a model as it is set, and the slower reference path runs instead."""
+
+
+def engine_for(
+    model: HookedModel, grid: SiteGrid, baseline: Baseline, *, remember: int = 0
+) -> Engine | None:
+    """An engine, or None after one warning where a setting of the model is not known to it."""
+    try:
+        return Engine(model, grid, baseline, remember=remember)
+    except CannotFreeze as error:
+        warnings.warn(
+            f"the engine does not run this {type(model).__name__} ({error}); the slower reference "
+            "path runs instead, with the same numbers",
+            EngineFallback, stacklevel=2,
+        )
+        return None

@@ -1,0 +1,187 @@
+"""K gate vectors through the stages of a frozen model, depth first.
+
+Gate vectors that agree so far share one stream, and part where they first differ. Going deep before
+going wide keeps what one path needs for its way back, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mechprobe.gates.engine_stage import Computed, Entry, GatedStage, State, normed, repeat_saved
+from mechprobe.gates.engine_stands import Stand
+from mechprobe.gates.kernels.norms import Saved, norm_backward
+from mechprobe.models.frozen import Frozen, Norm, Start
+from mechprobe.sites import Site
+
+Leaf = Callable[[list[int], Tensor], Tensor | None]
+
+
+@dataclass(frozen=True)
+class Handover:
+    """Where the encoder's normed output becomes memory and the decoder's stream begins."""
+
+    norm: Norm | None
+
+
+@dataclass
+class Walk:
+    """One batch's way through the stages.
+
+    Attributes:
+        stages: of all stacks in order, with a ``Handover`` between encoder and decoder.
+        cut: the stage from which on only the read-out's positions go on (past the end: none).
+        stands: stand-ins of each layer; ``stands_at`` the same where only those positions are left.
+        gates: [k, site] in the model's precision.
+        wanted: [k, site], the gates whose gradient is asked for.
+        leaf: takes members and logits [member, batch, ...] and gives the gradient of the logits,
+            or None.
+        at_once: gate vectors that may run stacked.
+        first: what the first stage computed for every unit, when it is known.
+    """
+
+    frozen: Frozen
+    stages: Sequence[GatedStage | Handover]
+    cut: int
+    start: Start
+    stands: Mapping[Site, Stand]
+    stands_at: Mapping[Site, Stand]
+    gates: Tensor
+    wanted: Tensor
+    leaf: Leaf
+    at_once: int = 1
+    first: Computed | None = None
+    found: Tensor = field(init=False)
+    tape: list[tuple[int, Entry | Saved | None]] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.found = torch.zeros_like(self.gates)
+        self.active = (self.gates != 0) | self.wanted
+        k = len(self.gates)
+        self.starts_at = torch.full((k,), len(self.stages))
+        for i in reversed(range(len(self.stages))):
+            stage = self.stages[i]
+            if isinstance(stage, GatedStage):
+                for c in stage.own:
+                    self.starts_at[self.wanted[:, c].any(1).cpu()] = i
+
+    def run(self) -> Tensor:
+        """Walk every gate vector; returns d (sum of what the leaves gave) / d gates [k, site]."""
+        self._down(0, State(self.start.streams[0]), list(range(len(self.gates))), 1)
+        return self.found.mul_(self.wanted)
+
+    def _down(self, i: int, state: State, members: list[int], copies: int) -> None:
+        if i == len(self.stages):
+            self._end(state, members, copies)
+            return
+        stage = self.stages[i]
+        goal = int(self.starts_at[members].min())
+        if isinstance(stage, Handover):
+            memory, saved = normed(stage.norm, state.x)
+            self.tape.append((i, saved))
+            x = self.start.streams[1].repeat(copies, 1, 1)
+            self._down(i + 1, State(x, memory), members, copies)
+            self.tape.pop()
+            return
+        union = self.active[members].any(0)
+        if i == 0 and self.first is not None:
+            computed = self.first
+        else:
+            computed = stage.compute(state, union, self.start, copies, i == self.cut, goal < i)
+        stands = self.stands_at if i >= self.cut else self.stands
+        alone = copies == 1
+        for group in self._groups(stage, members) if alone else [[members]]:
+            part = [m for same in group for m in same]
+            stacked = len(group) if alone else copies
+            shown = part if stacked > 1 or not alone else part[:1]
+            rows, open_ = self.gates[shown], self.active[part].any(0)
+            after, entry = stage.apply(computed, rows, open_, self.start, stands)
+            self.tape.append((i, entry))
+            self._down(i + 1, after, part, stacked)
+            self.tape.pop()
+
+    def _groups(self, stage: GatedStage, members: list[int]) -> list[list[list[int]]]:
+        """Members that share a stream, by their gates here; several groups at once when stacked.
+
+        Members with equal gates stay together where that is possible: unless they are stacked.
+        """
+        if not stage.own or len(members) == 1:
+            return [[members]]
+        own = torch.cat([self.gates[members][:, c] for c in stage.own], 1)
+        _, which = torch.unique(own, dim=0, return_inverse=True)
+        same: dict[int, list[int]] = {}
+        for member, group in zip(members, which.tolist(), strict=True):
+            same.setdefault(group, []).append(member)
+        if self.at_once == 1 or len(same) == 1:
+            return [[group] for group in same.values()]
+        single = [[m] for m in members]
+        return [single[j : j + self.at_once] for j in range(0, len(single), self.at_once)]
+
+    def _end(self, state: State, members: list[int], copies: int) -> None:
+        norm = self.frozen.stacks[-1].norm
+        x, saved = normed(norm, state.x)
+        n = copies
+        if not bool(self.wanted[members].any()):
+            logits = self.frozen.read_out(x)
+            self.leaf(members, _by_member(logits, n, len(members)))
+            return
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            logits = self.frozen.read_out(x)
+        shown = _by_member(logits, n, len(members)).detach()
+        given = self.leaf(members, shown)
+        if given is None:
+            return
+        if copies == 1 and len(members) > 1:  # equal gate vectors, each with a loss of its own
+            for j, member in enumerate(members):
+                back = given[j].reshape_as(logits)
+                (grad,) = torch.autograd.grad(logits, x, back, retain_graph=True)
+                self._up([member], self._through(norm, saved, grad))
+            return
+        (grad,) = torch.autograd.grad(logits, x, given.reshape_as(logits))
+        self._up(members, self._through(norm, saved, grad))
+
+    @staticmethod
+    def _through(norm: Norm | None, saved: Saved | None, grad: Tensor) -> Tensor:
+        if norm is None or saved is None:
+            return grad
+        return norm_backward(norm, saved, grad)
+
+    def _up(self, members: list[int], grad: Tensor) -> None:
+        """Back through the tape with the gradient of the last stream [member x batch, ...]."""
+        goal, n = int(self.starts_at[members].min()), len(members)
+        wanted = self.wanted[members]
+        memory: Tensor | None = None
+        for i, entry in reversed(self.tape):
+            if i < goal:
+                break
+            stage = self.stages[i]
+            if isinstance(stage, Handover):
+                if memory is None:
+                    break
+                grad, memory = memory, None
+                if stage.norm is not None:
+                    assert isinstance(entry, tuple)
+                    rows = n * len(self.start.streams[0])
+                    saved = repeat_saved(entry, rows // entry[0].shape[0])
+                    grad = norm_backward(stage.norm, saved, grad)
+                continue
+            assert isinstance(entry, Entry)
+            stands = self.stands_at if i >= self.cut else self.stands
+            got, into, memory = stage.backward(
+                entry, wanted, stands, self.start, grad, memory, i > goal
+            )
+            self.found[members] += got
+            if into is None:
+                break
+            grad = into
+
+
+def _by_member(logits: Tensor, copies: int, n: int) -> Tensor:
+    """[copies x batch, ...] as [member, batch, ...]."""
+    split = logits.unflatten(0, (copies, -1))
+    return split if copies == n else split.expand(n, *split.shape[1:])

@@ -1,0 +1,1 @@
+"""Pieces of the engine that know tensors only: products, norms, activations, gates."""
