@@ -274,9 +274,10 @@ def list_all() -> int:
 def run(study: Study, given: argparse.Namespace, words: list[str]) -> int:
     """Run a study as the options say, and print where its report is."""
     settings = settings_of(study, given)
-    if "data_dir" not in given and settings.data_dir is not None:
-        words = [*words, "--data-dir", settings.data_dir]
-        print(f"mechprobe: data from {settings.data_dir} ({DATA}); --data-dir none takes the hub",
+    folder = getattr(settings, "data_dir", None)
+    if "data_dir" not in given and folder is not None:
+        words = [*words, "--data-dir", folder]
+        print(f"mechprobe: data from {folder} ({DATA}); --data-dir none takes the hub",
               file=sys.stderr)
     if given.dry_run:
         settings = settings if "device" in given else _on_this_machine(settings)

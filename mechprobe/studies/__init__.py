@@ -81,6 +81,16 @@ STUDIES: dict[str, Study] = {
             "many subnetworks of one classifier: equal in domain, apart out of domain, and the "
             "heads they share",
         ),
+        Study(
+            "topology", "mechprobe.studies.topology",
+            "which layers and submodules hold a sentence's tree: topological, structural and "
+            "linear probes, heads, and fine-tuning pulled towards a tree",
+        ),
+        Study(
+            "hierarchy", "mechprobe.studies.hierarchy",
+            "trees and exact inference: in which order a model learns the levels of a hierarchy, "
+            "and which heads rebuild them",
+        ),
     )
 }
 """Every study that ``mechprobe run`` knows."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,3 +38,8 @@ def judge(held: bool | np.bool_, smallest_p: float = 0.0, level: float = 1.0) ->
     if smallest_p >= level:
         return UNTESTED
     return HELD if held else FAILED
+
+
+def replace_verdict(claim: Claim, verdict: str, because: str) -> Claim:
+    """The claim with another verdict, and why, before its numbers."""
+    return replace(claim, verdict=verdict, numbers=because + claim.numbers)

@@ -31,6 +31,8 @@ class AttentionByHeight:
         uniform: share under uniform attention.
         null: mean share when positions are relabelled at random.
         p: share of relabellings with at least that much mass on the height, never 0.
+        p_strongest: at each height, share of relabellings in which some head has at least the mass
+            that the strongest head has: p of "some head", corrected for the choice among heads.
         n_null: relabellings drawn.
     """
 
@@ -41,6 +43,7 @@ class AttentionByHeight:
     uniform: Float[np.ndarray, " height"]
     null: Float[np.ndarray, "head height"]
     p: Float[np.ndarray, "head height"]
+    p_strongest: Float[np.ndarray, " height"]
     n_null: int
 
     @property
@@ -67,7 +70,7 @@ class AttentionByHeight:
                     "head": head, "height": h, "mass": self.mass[i, h], "low": self.low[i, h],
                     "high": self.high[i, h], "uniform": self.uniform[h],
                     "enrichment": self.enrichment[i, h], "null": self.null[i, h],
-                    "p": self.p[i, h],
+                    "p": self.p[i, h], "p_strongest": self.p_strongest[h],
                 })
         return pd.DataFrame(rows)
 
@@ -144,8 +147,9 @@ def attention_by_height(
     low, high = _bootstrap(by_sequence, seed)
     null = _relabelled(each.mean(0), at, n_null, seed)
     p = (1 + (null >= mass - 1e-12).sum(0)) / (1 + n_null)
+    best = (1 + (null.max(1) >= mass.max(0) - 1e-12).sum(0)) / (1 + n_null)
     return AttentionByHeight(
-        names, mass, low, high, uniform_mass(depth, arity).numpy(), null.mean(0), p, n_null
+        names, mass, low, high, uniform_mass(depth, arity).numpy(), null.mean(0), p, best, n_null
     )
 
 

@@ -1,0 +1,138 @@
+"""The study's figures, each saved as PDF, PNG and the numbers it shows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from mechprobe import figures
+from mechprobe.runs import Run
+from mechprobe.studies.hierarchy.attention import ideal_maps
+from mechprobe.studies.hierarchy.results import (
+    ModelResults,
+    Results,
+    accuracy_curve,
+    divergence_curve,
+)
+from mechprobe.studies.hierarchy.sequences import IN, OUT
+from mechprobe.studies.hierarchy.settings import Settings
+from mechprobe.studies.hierarchy.specs import grammar_of
+from mechprobe.studies.hierarchy.trajectory import BLOCKS, FILTERS
+from mechprobe.studies.hierarchy.verdict_training import model_label
+
+
+class Gallery:
+    """Saves figures under ``figures/`` and remembers where."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.drawn: dict[str, str] = {}
+
+    def keep(self, name: str, figure: Figure, data: pd.DataFrame) -> None:
+        """Write one figure and its numbers."""
+        figures.save_figure(figure, self.run.path(f"figures/{name}"), data)
+        self.drawn[name] = f"figures/{name}.png"
+
+
+def draw(settings: Settings, results: Results, run: Run) -> dict[str, str]:
+    """Draw every figure; returns name -> path of its PNG inside the run folder."""
+    gallery = Gallery(run)
+    draw_staircases(settings, results, gallery)
+    for name, model in results.models.items():
+        draw_training(model, name, gallery)
+        draw_attention(settings, model, name, gallery)
+        if model.probes is not None:
+            draw_probes(model, name, gallery)
+    draw_enrichment(results, gallery)
+    return gallery.drawn
+
+
+def draw_staircases(settings: Settings, results: Results, gallery: Gallery) -> None:
+    """Closest filter level of each model of the main grammar, and closest block observer."""
+    main = [*results.trained("root"), *results.trained("masked")]
+    for ladder, name in ((FILTERS, "staircase"), (BLOCKS, "staircase-blocks")):
+        stairs = {model_label(m): m.stairs[ladder] for m in main if ladder in m.stairs}
+        stairs = dict(list(stairs.items())[:6])
+        if stairs:
+            label = "closest filter level k" if ladder == FILTERS else "closest block height s"
+            gallery.keep(name, figures.staircase(
+                stairs, rungs=settings.depth + 1, ylabel=label,
+            ), pd.concat(stairs.values(), ignore_index=True))
+
+
+def draw_training(model: ModelResults, name: str, gallery: Gallery) -> None:
+    """KL to every observer; of a root model also accuracy on every filter level's test set."""
+    if model.spec.kind == "root":
+        draw_accuracy(model, name, gallery)
+    panels = {
+        "KL to BP_k, held-out sequences": divergence_curve(model, IN),
+        "KL to BP_k, uniform strings": divergence_curve(model, OUT),
+    }
+    if BLOCKS in model.stairs:
+        panels["KL to B_s, held-out sequences"] = divergence_curve(model, IN, BLOCKS)
+    rungs = {c: c.split("_")[1] for c in panels["KL to BP_k, held-out sequences"]
+             if c != "sequences"}
+    data = pd.concat([t.assign(panel=title) for title, t in panels.items()], ignore_index=True)
+    gallery.keep(f"divergence-{name}", figures.training_curves(
+        panels, rungs, ylabel="nats", least=True, log_y=True,
+    ), data)
+
+
+def draw_accuracy(model: ModelResults, name: str, gallery: Gallery) -> None:
+    """Accuracy on every filter level's test set."""
+    accuracy = accuracy_curve(model)
+    levels = {c: f"data {c}" for c in accuracy.columns if c != "sequences"}
+    gallery.keep(f"accuracy-{name}", figures.training_curves(
+        {f"{model_label(model)}: accuracy on filtered test sets": accuracy}, levels,
+        ylabel="accuracy",
+    ), accuracy)
+
+
+def draw_attention(settings: Settings, model: ModelResults, name: str, gallery: Gallery) -> None:
+    """Mass by height layer by layer, and the mean maps above the ideal ones."""
+    layers = model.layers[model.layers["queries"] == "all"]
+    shown = layers.assign(
+        layer=[f"{n} ({w})" for n, w in zip(layers["layer"], layers["weights"], strict=True)]
+    )
+    gallery.keep(f"heights-{name}", figures.mass_by_height(
+        shown, title=model_label(model)
+    ), shown)
+    maps = gallery.run.read_arrays(f"arrays/attention-{name}.safetensors")["trained"]
+    ideal = ideal_maps(grammar_of(settings, model.spec))
+    n_layers, n_heads = maps.shape[:2]
+    rows = {f"head {h}" if n_heads > 1 else "trained": [maps[i, h] for i in range(n_layers)]
+            for h in range(n_heads)}
+    rows["one height each"] = list(ideal[:n_layers])
+    names = [f"layer {i + 1}" for i in range(max(n_layers, min(len(ideal), n_layers)))]
+    flat = pd.DataFrame([
+        {"layer": i + 1, "head": h, "query": q, "key": k, "attention": float(maps[i, h, q, k])}
+        for i, h, q, k in np.ndindex(*maps.shape)
+    ])
+    gallery.keep(f"maps-{name}", figures.attention_maps(
+        rows, names, title=f"{model_label(model)}: mean attention (rows: queries)"
+    ), flat)
+
+
+def draw_probes(model: ModelResults, name: str, gallery: Gallery) -> None:
+    """Probe accuracy, layers down, heights across."""
+    assert model.probes is not None
+    trained = model.probes[model.probes["weights"] == "trained"]
+    wide = trained.pivot(index="layer", columns="height", values="mlp")
+    values = np.concatenate([np.full((len(wide), 1), np.nan), wide.to_numpy(float)], axis=1)
+    gallery.keep(f"probes-{name}", figures.head_map(
+        values, title=f"{model_label(model)}: ancestor probes", unit="accuracy",
+        limits=(0.0, 1.0), columns="height of the ancestor",
+    ), model.probes)
+
+
+def draw_enrichment(results: Results, gallery: Gallery) -> None:
+    """E_h of trained models of one head a layer."""
+    tables = {}
+    for model in [*results.trained("root"), *results.trained("masked")][:6]:
+        rows = model.strongest
+        tables[model_label(model)] = rows[rows["weights"] == "trained"]
+    if tables:
+        gallery.keep("enrichment", figures.enrichment_by_height(tables), pd.concat(
+            tables.values(), ignore_index=True
+        ))

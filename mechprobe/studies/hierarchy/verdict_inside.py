@@ -1,0 +1,274 @@
+"""Claims about the inside of models: attention, probes, causal tests, judged by this run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from mechprobe.studies.claims import UNTESTED, Claim, judge, p_value, percent
+from mechprobe.studies.hierarchy.results import ModelResults, Results
+from mechprobe.studies.hierarchy.verdict_training import TASKS, absent
+
+ENRICHED, ABSENT_AT, ALPHA = 1.3, 1.1, 0.05
+
+
+def attention_claims(results: Results) -> list[Claim]:
+    """Claim 4, for each task."""
+    return [attention_claim(results, kind) for kind in ("root", "masked")]
+
+
+def attention_claim(results: Results, kind: str) -> Claim:
+    """Attention goes to height h where, and only where, the data have correlations at h."""
+    claim = (
+        f"Attention maps reconstruct the hierarchy ({TASKS[kind]}): some head looks at height h "
+        "more than chance wherever the data have correlations at h, and nowhere else"
+    )
+    paper = {
+        "root": "figure; prototype E_h, h = 1..4: k=0 9.5 3.5 1.4 1.05; k=3 11 1 1 1; k=4 1.2 1 1 "
+        "1 (asked: at least 1.3 for h up to min(l-k, 2), at most 1.1 above l-k)",
+        "masked": "figure; prototype E_h, h = 1..4: k=0 15.4 4.1 1.7 .1; k=3 12.7 .58 .79 .78; "
+        "k=4 1.3 1 1 1 (asked: as for the root)",
+    }[kind]
+    models = [m for m in results.trained(kind) if m.spec.n_heads == 1 or not m.spec.variant]
+    models = models or results.trained(kind)
+    if not models:
+        return absent(claim, "no such model in this run", paper)
+    said, held = [], []
+    for model in models:
+        ok, text = enrichment(model)
+        held.append(ok)
+        said.append(text)
+    return Claim(claim, judge(all(held)), "; ".join(said), paper)
+
+
+def enrichment(model: ModelResults) -> tuple[bool, str]:
+    """Whether E_h is large exactly up to height l - k, and the numbers."""
+    reach = model.spec.depth - model.spec.k
+    table = model.strongest
+    trained = table[table["weights"] == "trained"].set_index("height")
+    fresh = table[table["weights"] == "untrained"].set_index("height")
+    inside = trained.loc[[h for h in trained.index if h <= min(reach, 2)]]
+    beyond = trained.loc[[h for h in trained.index if h > reach]]
+    limit = 1.5 if reach == 0 else ABSENT_AT
+    ok = bool((inside["enrichment"] >= ENRICHED).all() and (inside["p"] < ALPHA).all())
+    ok = ok and bool((beyond["enrichment"] <= limit).all())
+    values = " ".join(
+        f"{row['enrichment']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+        for row in trained.to_dict("records")
+    )
+    none = " ".join(f"{value:.2f}" for value in fresh["enrichment"])
+    least = ", ".join(p_value(p) for p in inside["p"]) or "none asked"
+    return ok, (
+        f"{model.spec.name}: E_h for h = 1..{model.spec.depth} {values} (against some head "
+        f"with relabelled positions: {least}); before training {none}"
+    )
+
+
+def layers_claim(results: Results) -> Claim:
+    """Successive layers look at successive heights."""
+    claim = "Layer by layer attention moves to larger heights"
+    paper = "figure; prototype, masked k=0: mean height 1.08, 1.65, 2.46, 1.95 in layers 1 to 4 " \
+            "(uniform 3.06; asked: rising over layers 1 to 3)"
+    model = results.main("masked", 0)
+    if model is None or model.spec.n_layers < 3:
+        return absent(claim, "no masked model of the full hierarchy with 3 layers or more", paper)
+    table = model.layers
+    rows = table[(table["queries"] == "masked") & (table["weights"] == "trained")]
+    fresh = table[(table["queries"] == "masked") & (table["weights"] == "untrained")]
+    heights = rows.sort_values("layer")["mean_height"].to_numpy(float)
+    every = table[(table["queries"] == "all") & (table["weights"] == "trained")]
+    over_all = every.sort_values("layer")["mean_height"].to_numpy(float)
+    return Claim(
+        claim, judge(bool((np.diff(over_all[:3]) > 0).all())),
+        f"{model.spec.name}: mean height attended to in layers 1 to {len(heights)}, all queries "
+        f"{numbers(over_all)}, masked leaves {numbers(heights)}; before training "
+        f"{numbers(fresh.sort_values('layer')['mean_height'].to_numpy(float))}", paper,
+    )
+
+
+def probe_claims(results: Results) -> list[Claim]:
+    """Claim 5: layers support ancestors of increasing height."""
+    claims = []
+    for model in (results.main("root", 0), results.main("masked", 0)):
+        if model is not None and model.probes is not None:
+            claims += [probe_claim(model), reach_claim(model)]
+    return claims or [absent(
+        "Layer i supports probes of ancestors up to height i", "no model of the full hierarchy"
+    )]
+
+
+def probe_claim(model: ModelResults) -> Claim:
+    """Layer m tells the ancestor of height m, better than untrained and control probes."""
+    assert model.probes is not None
+    table = model.probes
+    trained = table[table["weights"] == "trained"].set_index(["layer", "height"])
+    fresh = table[table["weights"] == "untrained"].set_index(["layer", "height"])
+    depth = min(model.spec.depth - 1, model.spec.n_layers)
+    held, said = [], []
+    for m in range(1, depth + 1):
+        row, none = trained.loc[(m, m)], fresh.loc[(m, m)]
+        bar = 0.95 if m == 1 else 0.70
+        held.append(row["mlp"] >= bar and row["mlp_low"] > none["mlp_high"]
+                    and row["selectivity"] > 0)
+        said.append(
+            f"layer {m}, height {m}: {row['mlp']:.2f} [{row['mlp_low']:.2f}, "
+            f"{row['mlp_high']:.2f}] (ceiling of a block of {2**m} leaves {row['ceiling']:.2f}, "
+            f"untrained {none['mlp']:.2f}, control {row['control']:.2f}, linear "
+            f"{row['linear']:.2f})"
+        )
+    return Claim(
+        f"Layer i supports probes of ancestors up to height i ({TASKS[model.spec.kind]})",
+        judge(all(held)), "; ".join(said),
+        "figure, read off: with 1 layer .455 .65 .857, 2 layers .59 .99 1.0, 3 layers .985 .993 "
+        ".99 for levels 1, 2, 3; prototype: layer m on height m 1.0, .78, .74 (asked: at least "
+        ".70, the first .95 against .75 untrained)",
+    )
+
+
+def reach_claim(model: ModelResults) -> Claim:
+    """Whether probe posteriors follow the messages of belief propagation layer by layer."""
+    assert model.reach is not None
+    rows = model.reach[model.reach["closest"]]
+    said, held = [], []
+    for height, part in rows.groupby("height"):
+        path = part.sort_values("layer")["reach"].tolist()
+        wide = part.sort_values("layer")["kl"].tolist()
+        held.append(bool((np.diff(path) >= 0).all() and path[-1] > path[0]))
+        said.append(
+            f"height {height}: " + ", ".join(
+                f"{int(r)} ({kl:.2f})" for r, kl in zip(path, wide, strict=True)
+            )
+        )
+    return Claim(
+        "Probe posteriors follow the messages of belief propagation: the observer they are closest "
+        f"to sees a larger block in each further layer ({TASKS[model.spec.kind]})",
+        judge(all(held)),
+        "log2 of the closest observer's block in layers 0, 1, ... (KL(observer || probe), nats): "
+        + "; ".join(said),
+        "not reported",
+    )
+
+
+def construction_claim(results: Results) -> Claim:
+    """Claim 6: exact inference fits in l layers, and the study's measures see it there."""
+    claim = (
+        "Exact inference fits an encoder of l layers, and the measures of attention and probes say "
+        "what is true of that network"
+    )
+    paper = "existence argument for l layers; prototype: equal to 3e-15 for all k"
+    error = results.exact["construction"]
+    if error is None or len(results.planted) == 0:
+        return absent(claim, "the construction is for binary trees", paper)
+    wrong = results.planted[~results.planted["agrees"]]
+    missed = "; ".join(
+        f"{r['measure']} in layer {r['layer']}: {r['found']:.2f}, true {r['truth']:.2f}"
+        for r in wrong.to_dict("records")
+    )
+    return Claim(
+        claim, judge(error < 1e-8 and len(wrong) == 0),
+        f"largest difference from inference over all k and both tasks {error:.1e}; "
+        f"{len(results.planted) - len(wrong)} of {len(results.planted)} measures agree with the "
+        f"truth{f' ({missed})' if missed else ''}", paper,
+    )
+
+
+def blocks_claim(results: Results) -> Claim:
+    """The causal test: attention limited to the own block of 2^s leaves leaves B_s."""
+    claim = "Limiting attention to the own block of 2^s leaves turns the model into B_s"
+    paper = "not reported; prototype (ours): closest = s for s = 0..3, KL .024, .068, .056, .014"
+    model = results.main("masked", 0)
+    if model is None or model.blocks is None:
+        return absent(claim, "no masked model of the full hierarchy in this run", paper)
+    table = model.blocks
+    learnt = int(_closest(table, "own block", model.spec.depth))
+    said, held = [], []
+    for s in range(model.spec.depth):
+        mine = table[(table["attention to"] == "own block") & (table["s"] == s)]
+        other = table[(table["attention to"] == "random leaves") & (table["s"] == s)]
+        best, own = mine[mine["closest"]].iloc[0], mine[mine["rung"] == s].iloc[0]
+        held.append(int(best["rung"]) == s and best["share"] >= 0.95)
+        said.append(
+            f"s = {s}: closest B_{int(best['rung'])}, KL to B_{s} {own['kl']:.3f} "
+            f"[{own['low']:.3f}, {own['high']:.3f}] (as many random leaves: "
+            f"{float(other[other['rung'] == s]['kl'].iloc[0]):.3f}, closest "
+            f"B_{int(other[other['closest']]['rung'].iloc[0])})"
+        )
+    return Claim(
+        claim, judge(all(held)),
+        f"{model.spec.name}, unlimited closest to B_{learnt}: " + "; ".join(said), paper,
+    )
+
+
+def _closest(table: pd.DataFrame, kind: str, s: int) -> float:
+    rows = table[(table["attention to"] == kind) & (table["s"] == s) & table["closest"]]
+    return float(rows["rung"].iloc[0])
+
+
+def ranking_claims(results: Results) -> list[Claim]:
+    """Whether four methods name the same heads as rebuilding a level."""
+    models = [m for m in results.models.values() if m.agreement is not None]
+    models = [m for m in models if m.spec.n_heads * m.spec.n_layers >= 6]
+    claim = (
+        "Attention, causal effect, patching and learned masks name the same heads as rebuilding a "
+        "level"
+    )
+    if not models:
+        return [absent(claim, "no masked model with six heads or more in this run")]
+    return [*(ranking_claim(claim, m) for m in models), *(sets_claim(m) for m in models)]
+
+
+def ranking_claim(claim: str, model: ModelResults) -> Claim:
+    """The four rankings of one model, against relabelled heads."""
+    assert model.agreement is not None
+    said, held = [], []
+    for level, part in model.agreement.groupby("level"):
+        whole = part[part["first"] == "all"].iloc[0]
+        held.append(bool(whole["p"] < ALPHA))
+        pair = part[(part["first"] == "attention") & (part["second"] == "gates")].iloc[0]
+        said.append(
+            f"level {level}: mean rho {whole['rho']:.2f}, {p_value(float(whole['p']))}; attention "
+            f"and gates {pair['rho']:.2f} [{pair['low']:.2f}, {pair['high']:.2f}]"
+        )
+    stairs = model.stairs["B_s"]
+    learnt = int(stairs["closest"].iloc[-1])
+    due = [ok for level, ok in enumerate(held, start=1) if level <= learnt]
+    return Claim(
+        f"{claim} ({model.spec.name})", judge(all(due)) if due else UNTESTED,
+        f"{model.spec.n_heads * model.spec.n_layers} heads; Spearman's rho over heads, p against "
+        f"relabelled heads; the model has learnt levels up to {learnt} (judged on these): "
+        + "; ".join(said), "not reported",
+    )
+
+
+def sets_claim(model: ModelResults) -> Claim:
+    """The heads that look at a height matter for its level more than random heads."""
+    assert model.sets is not None
+    claim = f"The two heads that look most at height s carry the level-s part ({model.spec.name})"
+    if len(model.sets) == 0:
+        return absent(claim, "too few heads")
+    learnt = int(model.stairs["B_s"]["closest"].iloc[-1])
+    said, held = [], []
+    for row in model.sets.to_dict("records"):
+        ok = row["p"] < ALPHA and row["low"] > 0
+        if row["level"] <= learnt:
+            held.append(bool(ok))
+        said.append(
+            f"level {row['level']}: closing {row['set']} costs {row['observed']:.3f} "
+            f"[{row['low']:.3f}, {row['high']:.3f}] nats, other pairs {row['expected']:.3f} "
+            f"({row['null_low']:.3f} to {row['null_high']:.3f}), {p_value(row['p'])}"
+        )
+    return Claim(
+        claim, judge(all(held)) if held else UNTESTED,
+        f"chosen and scored on different sequences; learnt up to level {learnt}: "
+        + "; ".join(said), "not reported",
+    )
+
+
+def numbers(values: np.ndarray) -> str:
+    """Numbers with two decimals, side by side."""
+    return " ".join(f"{value:.2f}" for value in values)
+
+
+def share(value: float) -> str:
+    """A share as percent."""
+    return f"{percent(value)} %"

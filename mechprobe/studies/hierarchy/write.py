@@ -1,0 +1,188 @@
+"""Write the run's tables, figures and the content of its report."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from mechprobe.runs import Run
+from mechprobe.studies.hierarchy.judge import judge_all
+from mechprobe.studies.hierarchy.pictures import draw
+from mechprobe.studies.hierarchy.results import Results, gather, rise_then_fall
+from mechprobe.studies.hierarchy.settings import Settings
+from mechprobe.studies.hierarchy.trajectory import FILTERS
+from mechprobe.studies.hierarchy.verdict_training import all_final, compressed
+
+QUESTION = (
+    "In which order does a vanilla encoder learn the levels of a hierarchy, does it come to exact "
+    "inference, and where in the network is the hierarchy rebuilt? (Garnier-Brun, Mézard, "
+    "Moscato, Saglietti 2024, How transformers learn structured data)"
+)
+
+
+def write_results(settings: Settings, run: Run, command: str | None) -> None:
+    """Gather finished units, judge the claims, draw the figures and write ``report.json``."""
+    results = gather(settings, run)
+    tables = write_tables(results, run)
+    drawn = draw(settings, results, run)
+    run.write_json("report.json", {
+        "title": f"Hierarchical filtering: {settings.preset} preset",
+        "question": QUESTION,
+        "summary": summary(results),
+        "claims": [claim.as_dict() for claim in judge_all(settings, results)],
+        "sections": sections(results, tables, drawn),
+        "notes": notes(settings),
+        "command": command or "",
+    })
+
+
+def write_tables(results: Results, run: Run) -> dict[str, str]:
+    """Write the gathered tables as CSV; name -> path inside the run folder, of all there are."""
+    every = list(results.models.values())
+    whole = {
+        "final": all_final(results),
+        "staircases": pd.concat([s for m in every for s in m.stairs.values()], ignore_index=True),
+        "change-points": results.changes,
+        "samples-to-level": results.scaling,
+        "attention-layers": pd.concat([m.layers for m in every], ignore_index=True),
+        "attention-strongest": pd.concat([m.strongest for m in every], ignore_index=True),
+    }
+    root = results.main("root", 0)
+    if root is not None:
+        whole["rise-and-fall"] = rise_then_fall(root)
+    for name, table in whole.items():
+        run.write_table(f"tables/{name}.csv", table)
+    there = sorted(path.stem for path in run.path("tables").glob("*.csv"))
+    return {name: f"tables/{name}.csv" for name in there if name not in whole or len(whole[name])}
+
+
+def summary(results: Results) -> list[str]:
+    """The run in a few sentences."""
+    lines = []
+    for model in results.models.values():
+        if model.spec.variant:
+            continue
+        row, kl = model.final_accuracy("held out"), model.final_kl("held out")
+        stairs = model.stairs[FILTERS]
+        path = compressed(stairs[stairs["step"] > 0]["closest"].tolist())
+        lines.append(
+            f"{model.spec.name}: after {int(row['sequences']):,} sequences accuracy "
+            f"{row['accuracy']:.3f} [{row['low']:.3f}, {row['high']:.3f}] against "
+            f"{row[f'BP_{model.spec.k}']:.3f} of exact inference at its own filter level, KL "
+            f"{kl.loc[model.spec.k, 'kl']:.3f} nats; closest filter level over training "
+            f"{', '.join(map(str, path))}."
+        )
+    return lines
+
+
+def sections(results: Results, tables: dict[str, str], drawn: dict[str, str]) -> list[dict]:
+    """The report's sections; what a preset does not produce is left out."""
+
+    def section(title: str, text: list[str], table_names: dict[str, str],
+                figure_names: dict[str, str]) -> dict:
+        return {
+            "title": title, "text": text,
+            "tables": [{"file": tables[n], "caption": c} for n, c in table_names.items()
+                       if n in tables],
+            "figures": [{"file": drawn[n], "caption": c} for n, c in figure_names.items()
+                        if n in drawn],
+        }
+
+    names = list(results.models)
+
+    def each(name: str, caption: str) -> dict[str, str]:
+        return {f"{name}-{model}": f"{caption} ({model})" for model in names}
+
+    return [
+        section(
+            "Learning the hierarchy level by level", [
+                "BP_k is exact inference under the grammar filtered at k: k = l knows single "
+                "leaves only, k = 0 the full hierarchy. B_s (masked leaves only) is exact "
+                "inference that sees the leaf's own block of 2^s leaves. A checkpoint's closest "
+                "observer has the least KL(observer || model) on held-out sequences; 'share' is "
+                "how often it stays the closest over bootstrap resamples of sequences.",
+            ],
+            {"final": "Every model at the end of training, on each kind of sequences (intervals: "
+             "Wilson for accuracy, bootstrap over sequences for KL)",
+             "change-points": "Change points of the staircases",
+             "samples-to-level": "Sequences seen until the closest observer is of a level or "
+             "deeper",
+             "rise-and-fall": "Root, full hierarchy: highest and final accuracy on filtered sets",
+             "staircases": "Every checkpoint's closest observer"},
+            {"staircase": "Closest BP_k over training", "staircase-blocks": "Closest B_s",
+             **each("accuracy", "Accuracy on test sets of every filter level"),
+             **each("divergence", "Distance from every observer; dots mark the closest")},
+        ),
+        section(
+            "Where attention goes", [
+                "The height of a pair of leaves is that of their lowest common ancestor: 0 the "
+                "leaf itself, l the root. E_h is the largest share of attention that a head has "
+                "on height h, over the share under uniform attention. p: positions of the mean "
+                "maps relabelled at random, the best of all heads. For masked models, queries "
+                "are masked leaves. Maps are means over sequences; beside them the maps of the "
+                "constructed network, one height a layer.",
+            ],
+            {"attention-strongest": "E_h, trained and before training",
+             "attention-layers": "Share of attention by height and layer"},
+            {"enrichment": "E_h of trained models", **each("heights", "Attention by height"),
+             **each("maps", "Mean attention maps and the maps of one height each")},
+        ),
+        section(
+            "Which heads rebuild a level", [
+                "The level-s part of a masked prediction is sum_x (B_s(x) - B_{s-1}(x)) log p(x). "
+                "Heads are ranked by attention on height s (less uniform), by what closing them "
+                "costs the level-s part (gates, mean baseline), by activation patching (noising) "
+                "from sequences that agree on the block of height s - 1 and are drawn anew beyond "
+                "it, and by learned masks that keep the level-s part at half the heads (chance 0; "
+                "intervals over masks). 'all': mean rho of the four; p: heads relabelled.",
+            ],
+            {**each("head-agreement", "Rank agreement"),
+             **each("head-sets", "The two heads that look most at the height, closed together"),
+             **each("heads", "Scores of every head")},
+            {},
+        ),
+        section(
+            "Ancestors in the residual stream", [
+                "MLP and linear probes of a leaf's vector after each layer (0: embedding) for its "
+                "ancestor at each height. 'ceiling': an ideal observer of the leaf's own block of "
+                "2^layer leaves. 'control': each content of the block has a random label "
+                "(selectivity: accuracy less control). 'reach': KL from observers of every block "
+                "size to the probe's posterior. Intervals: bootstrap over sequences.",
+            ],
+            {**each("probes", "Accuracy"), **each("reach", "Distance from observers")},
+            each("probes", "Accuracy of MLP probes"),
+        ),
+        section(
+            "Attention limited to blocks", [
+                "Every head of every layer may look only at the leaf's own block of 2^s leaves; "
+                "its predictions are then compared with B_0 .. B_l. Control: as many leaves at "
+                "random places.",
+            ],
+            each("blocks", "KL to every B_s"), {},
+        ),
+        section(
+            "Planted truth", [
+                "The same measures on the network that computes exact inference by construction, "
+                "whose attention and messages are known.",
+            ],
+            {"planted": "Measures beside what is true"}, {},
+        ),
+    ]
+
+
+def notes(settings: Settings) -> list[str]:
+    """What a reader must know to judge the numbers."""
+    grammar = settings.rules or f"seed {settings.grammar_seed}"
+    found = [
+        f"One grammar ({grammar}; q = {settings.q}, depth {settings.depth}, arity "
+        f"{settings.arity}): intervals are over sequences, not over grammars or weights. "
+        "benchmarks/bench_hierarchy.py repeats the bars on three grammars.",
+        "Models: no dropout, Adam, "
+        + ("fresh sequences" if not settings.n_train else f"{settings.n_train:,} fixed sequences")
+        + f", batches of {settings.batch}, width {settings.d_model}, LayerNorm {settings.norm}, "
+        f"{settings.positions} positions. Masked models are trained with 1 to "
+        f"{settings.max_masks} masks and scored with 1.",
+        "Limiting attention to blocks is not validated on the constructed network: with its "
+        "siblings out of reach a layer there reads its own message instead, which no observer does "
+        "(closing its heads to an empty message gives B_s exactly; the tests hold it to that).",
+    ]
+    return found
