@@ -9,7 +9,7 @@ import torch
 from mechprobe.models.classifier import HookedClassifier
 from mechprobe.models.decoder_classifier import HookedDecoderClassifier
 
-Model = TypeVar("Model", HookedClassifier, HookedDecoderClassifier)
+Model = TypeVar("Model", bound=HookedClassifier | HookedDecoderClassifier)
 
 
 def attend_to_equal_tokens(

@@ -52,7 +52,8 @@ def check_encoder(settings: Settings, labels: Sequence[str]) -> PreTrainedTokeni
     """Open the pretrained encoder once, before long work, and return its tokenizer.
 
     None when the encoder is built from scratch. Raises InputError for a model that is no encoder,
-    that has no tokenizer, or whose context is shorter than ``max_length``.
+    that has no tokenizer or one without [CLS] and [SEP], or whose context is shorter than
+    ``max_length``.
     """
     source = encoder_source(settings)
     if source is None:
@@ -65,6 +66,11 @@ def check_encoder(settings: Settings, labels: Sequence[str]) -> PreTrainedTokeni
         )
     if not isinstance(model.tokenizer, PreTrainedTokenizerFast):
         raise InputError(f"{settings.encoder} has no fast tokenizer; add its tokenizer.json")
+    if model.tokenizer.cls_token_id is None or model.tokenizer.sep_token_id is None:
+        raise InputError(
+            f"the tokenizer of {settings.encoder} names no [CLS] and [SEP], so the sentences of a "
+            "pair would run into each other; give its tokenizer a cls_token and a sep_token"
+        )
     if settings.max_length > model.cfg.n_ctx:
         raise InputError(
             f"--max-length is {settings.max_length}, but {settings.encoder} reads at most "

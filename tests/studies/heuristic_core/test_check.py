@@ -7,9 +7,13 @@ from dataclasses import replace
 import pytest
 
 from mechprobe.errors import InputError
+from mechprobe.models.decoder_classifier import build_decoder_classifier
+from mechprobe.models.save import save_model
 from mechprobe.studies.heuristic_core.check import check, option
 from mechprobe.studies.heuristic_core.data import open_task, prepare
+from mechprobe.studies.heuristic_core.models import check_encoder
 from mechprobe.studies.heuristic_core.settings import PRESETS
+from mechprobe.tasks.batches import word_tokenizer
 
 
 @pytest.mark.parametrize("name", ["tiny", "laptop"])
@@ -105,3 +109,18 @@ def test_data_too_small_to_select_and_report_are_refused(split, message):
     smaller = replace(task, splits={**task.splits, split: part.take(kept)})
     with pytest.raises(InputError, match=message):
         prepare(settings, smaller, None)
+
+
+def test_a_tokenizer_that_does_not_part_the_sentences_is_refused(tmp_path):
+    settings = replace(PRESETS["tiny"], n_train=20, n_dev=10, n_ood=2)
+    task = open_task(settings)
+    tokenizer = word_tokenizer(task.split("train").first)
+    model = build_decoder_classifier(
+        task.labels, tokenizer, n_layers=1, n_heads=2, d_model=8, n_ctx=64
+    )
+    settings = replace(settings, encoder=str(save_model(model, tmp_path / "parted")))
+    assert check_encoder(settings, task.labels) is not None
+    tokenizer.sep_token = None
+    settings = replace(settings, encoder=str(save_model(model, tmp_path / "run-on")))
+    with pytest.raises(InputError, match=r"run-on names no .CLS. and .SEP., so"):
+        check_encoder(settings, task.labels)
