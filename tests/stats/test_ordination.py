@@ -26,7 +26,7 @@ def test_clusters_of_clear_groups_are_those_groups():
     found = cluster_items(cdist(POINTS, POINTS), GROUPS, n=300)
     assert (found.rand, found.neighbours) == (1.0, 1.0)
     assert found.p_rand < 0.1
-    assert found.p_neighbours < 0.05
+    assert found.p_neighbours < 0.1  # 1 in 15 groupings is this one
     assert sorted(found.order.tolist()) == list(range(6))
     mixed = cluster_items(cdist(POINTS, POINTS), list("abcabc"), n=300)
     assert mixed.neighbours == 0.0

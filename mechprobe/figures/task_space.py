@@ -1,0 +1,195 @@
+"""Task spaces: matrices in blocks of groups, maps of tasks, and what tuning costs in perplexity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from mechprobe.errors import InputError
+from mechprobe.figures.style import (
+    COLOURS,
+    COLUMN,
+    INK,
+    LINES,
+    MARKERS,
+    PAGE,
+    SMALL,
+    TICK,
+    colour_bar,
+    dress,
+    error_bars,
+    legend_below,
+    name_rows,
+    new_figure,
+    plain,
+    require,
+)
+
+_MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h", "p")
+
+
+def task_matrix(
+    values: Float[np.ndarray, "row column"],
+    names: Sequence[str],
+    groups: Sequence[str],
+    *,
+    unit: str,
+    rows: str = "tuned on",
+    columns: str = "tested on",
+    limits: tuple[float, float] | None = None,
+    diverging: bool = True,
+    title: str = "",
+    width: float = PAGE,
+) -> Figure:
+    """One value for every two tasks; lines part the groups, which must stand together.
+
+    NaN is left blank.
+
+    Args:
+        names, groups: of the rows and, in the same order, the columns.
+        limits: ends of the colour scale; None: the values' own, symmetric if ``diverging``.
+
+    Raises:
+        InputError: not as many names and groups as tasks.
+    """
+    n = len(values)
+    if len(names) != n or len(groups) != n or values.shape != (n, n):
+        raise InputError(f"a matrix of shape {list(values.shape)} with {len(names)} names and "
+                         f"{len(groups)} groups; give one of each task")
+    figure = new_figure(width, 0.9 * width)
+    axes = dress(figure.add_subplot(), title=title, x=columns, y=rows)
+    low, high = limits or _ends(values, diverging)
+    scale = ScalarMappable(Normalize(low, high), colormaps["PuOr" if diverging else "Blues"])
+    shown = np.ma.masked_invalid(values)
+    axes.imshow(scale.to_rgba(shown), aspect="equal", interpolation="nearest")
+    name_rows(axes, names, width=60)
+    name_rows(axes, names, axis="x")
+    size = float(np.clip(0.62 * 72 * (width - 2) / n, 3.0, TICK))
+    axes.tick_params(length=0, labelsize=size)
+    axes.tick_params(axis="x", labelrotation=90)
+    for edge in [i for i in range(1, n) if groups[i] != groups[i - 1]]:
+        axes.axhline(edge - 0.5, color=INK, linewidth=0.5)
+        axes.axvline(edge - 0.5, color=INK, linewidth=0.5)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    colour_bar(figure, [axes], scale, unit)
+    return figure
+
+
+def task_points(
+    points: Float[np.ndarray, "task 2"],
+    names: Sequence[str],
+    groups: Sequence[str],
+    *,
+    title: str = "",
+    width: float = PAGE,
+) -> Figure:
+    """Tasks in a plane; colour and mark tell their group. Names stand beside at most 30 points.
+
+    Raises:
+        InputError: not as many names and groups as points.
+    """
+    if not len(points) == len(names) == len(groups):
+        raise InputError(f"{len(points)} points, {len(names)} names, {len(groups)} groups; give "
+                         "one of each task")
+    figure = new_figure(width, 0.72 * width)
+    axes = dress(figure.add_subplot(), title=title, x="first axis", y="second axis")
+    for i, group in enumerate(dict.fromkeys(groups)):
+        mine = [k for k, g in enumerate(groups) if g == group]
+        axes.plot(
+            points[mine, 0], points[mine, 1], _MARKS[i % len(_MARKS)], linestyle="none",
+            color=COLOURS[i % len(COLOURS)], markersize=5, label=group.replace("_", " "),
+            fillstyle="full" if i < len(COLOURS) else "none",
+        )
+    if len(names) <= 30:
+        for (x, y), name in zip(points, names, strict=True):
+            axes.annotate(
+                plain(name.replace("_", " ")), (x, y), (3, 3), textcoords="offset points",
+                fontsize=SMALL, color=INK,
+            )
+    axes.margins(0.12)
+    legend_below(figure, axes)
+    return figure
+
+
+def tuning_frontier(
+    table: pd.DataFrame, *, by: str = "method", title: str = "", width: float = COLUMN
+) -> Figure:
+    """Perplexity ratio (log scale) against the gain on the tuned task, one line a method.
+
+    Args:
+        table: columns "gain" (share), "perplexity_ratio", and ``by``; a row a learning rate.
+
+    Raises:
+        InputError: a missing column, or no rows.
+    """
+    require(table, ["gain", "perplexity_ratio", by], "tuning_frontier")
+    figure = new_figure(width, 0.85 * width)
+    axes = dress(
+        figure.add_subplot(), title=title, x="gain on the tuned task (points)",
+        y="perplexity after / before", grid="y",
+    )
+    for i, (name, part) in enumerate(table.groupby(by, sort=False)):
+        part = part.sort_values("gain")
+        axes.plot(
+            100 * part["gain"], part["perplexity_ratio"], marker=MARKERS[i % 6], markersize=3.5,
+            linewidth=1.0, linestyle=LINES[(i // 6) % 6], color=COLOURS[i % 6], label=str(name),
+        )
+    axes.set_yscale("log")
+    axes.axhline(1.0, color=INK, linewidth=0.6)
+    legend_below(figure, axes)
+    return figure
+
+
+def over_steps(
+    table: pd.DataFrame,
+    columns: Sequence[str],
+    *,
+    y: str,
+    by: str = "model",
+    title: str = "",
+    width: float = COLUMN,
+) -> Figure:
+    """Quantities over training steps (log scale), one line a quantity and model, with intervals.
+
+    Args:
+        table: columns "step", ``by`` and those named, with ``<column>_low`` and ``_high`` where
+            there are intervals.
+
+    Raises:
+        InputError: a missing column, or no rows.
+    """
+    require(table, ["step", by, *columns], "over_steps")
+    figure = new_figure(width, 0.75 * width)
+    axes = dress(figure.add_subplot(), title=title, x="training steps", y=y, grid="y")
+    models = list(dict.fromkeys(table[by]))
+    for i, column in enumerate(columns):
+        for k, model in enumerate(models):
+            part = table[table[by] == model].sort_values("step")
+            name = column.replace("_", " ")
+            axes.errorbar(
+                part["step"], part[column], error_bars(part, column), capsize=1.5,
+                color=COLOURS[i % 6], marker=MARKERS[k % 6], linestyle=LINES[k % 6],
+                markersize=3.5, linewidth=1.0, elinewidth=0.6,
+                label=name if len(models) == 1 else f"{name}, {model}",
+            )
+    axes.set_xscale("log")
+    legend_below(figure, axes)
+    return figure
+
+
+def _ends(values: np.ndarray, diverging: bool) -> tuple[float, float]:
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return 0.0, 1.0
+    if diverging:
+        size = float(np.abs(finite).max()) or 1.0
+        return -size, size
+    return float(min(finite.min(), 0.0)), float(finite.max()) or 1.0
