@@ -18,9 +18,10 @@ from mechprobe.tasks.batches import Batch, encode_pairs
 from mechprobe.tasks.behaviour import Behaviour, take_rows
 from mechprobe.tasks.cards import load_task
 from mechprobe.tasks.examples import Task
+from mechprobe.tasks.language import LanguageTask
 from mechprobe.tasks.prompts import PromptTask
 
-AnyTask: TypeAlias = Behaviour | PromptTask | Task | str
+AnyTask: TypeAlias = Behaviour | PromptTask | LanguageTask | Task | str
 
 
 def behaviour_of(
@@ -35,10 +36,10 @@ def behaviour_of(
     """The behaviour of a model that a task asks about.
 
     Args:
-        task: a behaviour (returned with another metric if one is given), prompts, a sentence-pair
-            task or the name of its card.
+        task: a behaviour (returned with another metric if one is given), prompts, a task for
+            language models, a sentence-pair task, or the name of a card.
         metric: instead of the task's own ("logit_difference" for sentence pairs).
-        split: which split of a sentence-pair task.
+        split: which split of a task that has them.
         n: examples at most, drawn with ``seed``; None takes all.
 
     Raises:
@@ -55,12 +56,10 @@ def behaviour_of(
         case PromptTask():
             asked = task if metric is None else replace(task, metric=metric)
             found = asked.encode(model.tokenizer)
+        case LanguageTask():
+            found = _measured_by(_language(model, task, split), metric)
         case Behaviour():
-            found = task
-            if metric is not None:
-                known = LABEL_METRICS if "accept" in task.targets else METRICS
-                name, function = find_metric(metric, known)
-                found = replace(task, metric=function, metric_name=name)
+            found = _measured_by(task, metric)
     if n is not None and len(found) > n:
         rows = np.sort(np.random.default_rng([seed, 3]).permutation(len(found))[:n])
         found = found.take(rows)
@@ -69,6 +68,30 @@ def behaviour_of(
         found = replace(found, targets={**found.targets, "full_logits": full_logits(model, found)})
     check_metric(model, found)
     return found
+
+
+def _measured_by(behaviour: Behaviour, metric: str | Callable[..., Tensor] | None) -> Behaviour:
+    """The behaviour with another metric, where one is given."""
+    if metric is None:
+        return behaviour
+    known = LABEL_METRICS if "accept" in behaviour.targets else METRICS
+    name, function = find_metric(metric, known)
+    unnamed = not {"answer", "accept"} & set(behaviour.targets)
+    if isinstance(metric, str) and metric != "kl" and unnamed:
+        raise InputError(
+            f"{behaviour.name}: metric {name!r} needs answers, which this behaviour does not name; "
+            "give targets={'answer': ...}, or a metric of your own"
+        )
+    return replace(behaviour, metric=function, metric_name=name)
+
+
+def _language(model: HookedModel, task: LanguageTask, split: str) -> Behaviour:
+    if getattr(model, "labels", None) is not None:
+        raise InputError(
+            f"{task.name} asks what comes next; give a language model, not a classifier"
+        )
+    tokenizer = cast(PreTrainedTokenizerFast | None, model.tokenizer)
+    return task.encode(tokenizer, split, d_vocab=model.cfg.d_vocab)
 
 
 def _pairs(
@@ -166,7 +189,7 @@ def _others(logits: Tensor, behaviour: Behaviour, batch: Batch) -> Iterator[Tens
         yield logits + scale * torch.randn(logits.shape, generator=generator).to(logits)
     for name, target in behaviour.targets.items():
         ids = target[batch.index.cpu()].to(logits.device)
-        ids = ids[:, : logits.shape[1]] if logits.dim() == 3 else ids
+        ids = ids[:, : logits.shape[1]] if logits.dim() == 3 and ids.dim() > 1 else ids
         if ids.shape == logits.shape[:-1] and not ids.is_floating_point() and name != "accept":
             best = ids.long().clamp(0, logits.shape[-1] - 1).unsqueeze(-1)
             yield logits.scatter(-1, best, float(logits.max() + scale))

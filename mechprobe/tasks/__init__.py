@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mechprobe.tasks.behaviour import Behaviour
     from mechprobe.tasks.cards import list_tasks, load_task
     from mechprobe.tasks.examples import PairExamples, Task
+    from mechprobe.tasks.language import LanguageTask
     from mechprobe.tasks.metrics import accuracy, kl, label_loss, logit_difference
     from mechprobe.tasks.prompts import PromptTask
     from mechprobe.tasks.seq2seq import seq2seq_batch
@@ -22,6 +23,7 @@ _HOME = {
     "Behaviour": "behaviour",
     "PromptTask": "prompts",
     "PairExamples": "examples",
+    "LanguageTask": "language",
     "Task": "examples",
     "load_task": "cards",
     "list_tasks": "cards",
@@ -42,6 +44,7 @@ __all__ = [
     "Batch",
     "Behaviour",
     "Encoded",
+    "LanguageTask",
     "PairExamples",
     "PromptTask",
     "Seq2SeqBatch",

@@ -82,6 +82,18 @@ def exact_match(logits: Tensor, targets: Mapping[str, Tensor]) -> Float[Tensor, 
     return ((scores.argmax(-1) == answer) | ~counts).all(1).to(scores.dtype)
 
 
+def preference(logits: Tensor, targets: Mapping[str, Tensor]) -> Float[Tensor, " batch"]:
+    """Share of scored positions where the answer's logit is above the wrong answer's (no gradient).
+
+    Without a wrong answer it is the accuracy.
+    """
+    if "wrong" not in targets:
+        return accuracy(logits, targets)
+    scores, answer, counts = _positions(logits, targets["answer"])
+    _, wrong, _ = _positions(logits, targets["wrong"])
+    return _mean((_at(scores, answer) > _at(scores, wrong)).to(scores.dtype), counts)
+
+
 def negative_kl(logits: Tensor, targets: Mapping[str, Tensor]) -> Float[Tensor, " batch"]:
     """Minus KL(full model || this model) in nats at the scored positions; 0 is unchanged.
 
@@ -89,6 +101,8 @@ def negative_kl(logits: Tensor, targets: Mapping[str, Tensor]) -> Float[Tensor, 
     """
     full = targets["full_logits"]
     if logits.dim() == 3:
+        if "answer" not in targets:
+            raise InputError("metric 'kl' compares at the positions of answers; give answers")
         full = full[:, : logits.shape[1]]
         _, _, counts = _positions(logits, targets["answer"])
         return -_mean(kl(full, logits), counts)
@@ -119,6 +133,7 @@ METRICS: dict[str, Metric] = {
     "log_probability": log_probability,
     "accuracy": accuracy,
     "exact_match": exact_match,
+    "preference": preference,
     "kl": negative_kl,
 }
 LABEL_METRICS: dict[str, Metric] = {
@@ -128,7 +143,7 @@ LABEL_METRICS: dict[str, Metric] = {
     "kl": negative_kl,
 }
 """The same names for classifiers, whose data may accept several labels."""
-WITHOUT_GRADIENT = ("accuracy", "exact_match")
+WITHOUT_GRADIENT = ("accuracy", "exact_match", "preference")
 
 
 def find_metric(

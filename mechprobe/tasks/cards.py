@@ -11,6 +11,7 @@ from typing import Any
 from mechprobe.errors import InputError
 from mechprobe.tasks.examples import PairExamples, Task
 from mechprobe.tasks.generate import generate_splits
+from mechprobe.tasks.language import LanguageTask
 
 _KINDS = {
     "templates": ("labels", "words", "group", "content", "overlap_label", "new_word_label"),
@@ -18,6 +19,7 @@ _KINDS = {
     "grammar": ("nouns", "prepositions", "phrases", "verbs", "frame", "auxiliary"),
     "grammar-files": ("grammar", "files"),
     "minimal-pairs": ("words", "paradigm", "frame", "settings"),
+    "language": ("form", "source"),
 }
 _NO_TASKS = ("grammars/", "minimal_pairs/")  # read by other doors than load_task
 
@@ -41,14 +43,14 @@ def load_task(
     data_dir: str | Path | None = None,
     seed: int = 0,
     **settings: Any,
-) -> Task:
-    """Load a task from its card.
+) -> Task | LanguageTask:
+    """Load a task from its card: sentence pairs, or prompts for language models.
 
     Args:
         name_or_path: card name (see ``list_tasks``), or path of a ``.toml`` file.
         data_dir: folder with local copies of the card's files; without it they come from the
-            Hugging Face hub. Template cards need neither.
-        seed: decides generated pairs, and which rows are drawn from files.
+            Hugging Face hub. Template and language cards need neither.
+        seed: decides generated examples, and which rows are drawn from files.
         settings: override the card's ``[settings]``.
 
     Raises:
@@ -56,10 +58,29 @@ def load_task(
             label the card does not know.
     """
     card = read_card(name_or_path)
+    if card["kind"] != "language":
+        return load_pairs(name_or_path, data_dir=data_dir, seed=seed, **settings)
+    return LanguageTask(card["name"], resolve_card(card, settings), seed)
+
+
+def load_pairs(
+    name_or_path: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> Task:
+    """``load_task`` of a card that must hold sentence pairs; raises InputError as it does."""
+    card = read_card(name_or_path)
     if card["kind"].startswith("grammar"):
         raise InputError(
             f"card {card['name']} holds a grammar, not labelled pairs; load it with "
             "mechprobe.load_abstraction"
+        )
+    if card["kind"] == "language":
+        raise InputError(
+            f"card {card['name']} holds prompts for language models, not labelled pairs; load it "
+            "with mechprobe.load_task"
         )
     if card["kind"] == "minimal-pairs":
         raise InputError(

@@ -93,14 +93,7 @@ class PromptTask:
             rows, pad = _tokens(given, self._needed(tokenizer), self.prepend_bos)
         if not rows or not all(rows):
             raise InputError(f"{self.name}: an empty {which} prompt; give text or tokens for each")
-        width = max(map(len, rows))
-        tokens = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
-        length = torch.tensor([len(row) for row in rows]).unsqueeze(1)
-        zero = torch.zeros_like(tokens)
-        return Batch(
-            tokens=tokens, segments=zero, attention_mask=(torch.arange(width) < length).long(),
-            labels=zero[:, 0], index=torch.arange(len(rows)),
-        )
+        return token_batch(rows, pad)
 
     def _targets(
         self, given: Sequence[str] | np.ndarray | Tensor, inputs: Batch,
@@ -140,6 +133,18 @@ class PromptTask:
                 "or load the model with tokenizer=..."
             )
         return tokenizer
+
+
+def token_batch(rows: Sequence[Sequence[int]], pad: int = 0) -> Batch:
+    """Rows of token ids, none empty, as one batch padded on the right; segments and labels 0."""
+    width = max(map(len, rows))
+    tokens = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows])
+    length = torch.tensor([len(row) for row in rows]).unsqueeze(1)
+    zero = torch.zeros_like(tokens)
+    return Batch(
+        tokens=tokens, segments=zero, attention_mask=(torch.arange(width) < length).long(),
+        labels=zero[:, 0], index=torch.arange(len(rows)),
+    )
 
 
 def _tokens(

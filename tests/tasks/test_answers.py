@@ -35,6 +35,7 @@ def at_position(name, row, full, answer, wrong):
         "log_probability": math.log(q[answer]),
         "accuracy": float(max(range(len(row)), key=row.__getitem__) == answer),
         "exact_match": float(max(range(len(row)), key=row.__getitem__) == answer),
+        "preference": float(row[answer] > row[wrong]),
         "kl": -sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)),
     }[name]
 
