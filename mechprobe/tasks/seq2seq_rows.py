@@ -20,7 +20,7 @@ from mechprobe.tasks.answers import METRICS, UNSCORED, find_metric
 from mechprobe.tasks.batches import Batch
 from mechprobe.tasks.behaviour import Behaviour
 from mechprobe.tasks.seq2seq import seq2seq_batch
-from mechprobe.tasks.word_ids import WordIds
+from mechprobe.tasks.word_ids import PieceIds, WordIds
 
 _POOL = 20  # batches that are sorted by length together when the order is shuffled
 
@@ -39,7 +39,7 @@ class SequenceRows:
 
     sources: tuple[tuple[int, ...], ...]
     targets: tuple[tuple[int, ...], ...]
-    words: WordIds
+    words: WordIds | PieceIds
     decoder_only: bool
     name: str
 
@@ -127,7 +127,7 @@ class SequenceRows:
         )
 
 
-def encode_rows(pairs: Any, words: WordIds, *, decoder_only: bool) -> SequenceRows:
+def encode_rows(pairs: Any, words: WordIds | PieceIds, *, decoder_only: bool) -> SequenceRows:
     """Pairs with ``source``, ``target`` and ``name`` as ids.
 
     Raises:

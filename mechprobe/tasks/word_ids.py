@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from transformers import PreTrainedTokenizerBase
+
 from mechprobe.errors import InputError
 
 PAD, END, SEPARATOR = "<pad>", "</s>", "<sep>"
@@ -58,6 +60,10 @@ class WordIds:
                 f"{len(self)} of this vocabulary; build it from all the data (word_ids)"
             ) from None
 
+    def begins_word(self, token: int) -> bool:
+        """Whether a token begins a word: each does."""
+        return True
+
     def decode(self, ids: Iterable[int]) -> list[str]:
         """Tokens up to the end or padding."""
         tokens = []
@@ -82,3 +88,51 @@ def word_ids(sequences: Iterable[Sequence[str]], *, fold: bool = True) -> WordId
             f"some without {', '.join(SPECIAL)}"
         )
     return WordIds((*SPECIAL, *sorted(words)), fold)
+
+
+class PieceIds:
+    """A pretrained model's word pieces behind the same names as ``WordIds``.
+
+    Args:
+        tokenizer: of Hugging Face. GPT-2's has no padding token; its end token pads too.
+
+    Raises:
+        InputError: a model without tokenizer, or one without an end token.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase | None) -> None:
+        end = None if tokenizer is None else tokenizer.eos_token_id
+        if tokenizer is None or not isinstance(end, int):
+            raise InputError(
+                "sequences for a pretrained model need its tokenizer, with an end token; load the "
+                "model with its tokenizer files"
+            )
+        self._tokenizer = tokenizer
+        self.end = end
+        pad = tokenizer.pad_token_id
+        self.pad: int = pad if isinstance(pad, int) else end
+        self.separator: int = self._ids("\n")[-1] if self._ids("\n") else end
+
+    def __len__(self) -> int:
+        return len(self._tokenizer)
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def encode(self, tokens: Sequence[str]) -> list[int]:
+        """Ids of the tokens joined by spaces."""
+        return self._ids(" ".join(tokens))
+
+    def begins_word(self, token: int) -> bool:
+        """Whether a piece stands behind a space (SentencePiece's and GPT-2's marks)."""
+        piece = self._tokenizer.convert_ids_to_tokens(token)
+        return isinstance(piece, str) and piece.startswith(("\u2581", "\u0120"))
+
+    def decode(self, ids: Iterable[int]) -> list[str]:
+        """The words up to the end or padding."""
+        kept = []
+        for i in ids:
+            if i in (self.pad, self.end):
+                break
+            kept.append(i)
+        return str(self._tokenizer.decode(kept)).split()
