@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mechprobe.locate.direct import direct_logit_attribution
     from mechprobe.locate.edges import EdgeScores
     from mechprobe.locate.faithfulness import Faithfulness, faithfulness
+    from mechprobe.locate.learn import learn_masks, masked_subnetworks
     from mechprobe.locate.patch import patch
     from mechprobe.locate.paths import head_edges, path_patch
     from mechprobe.locate.random_sets import random_set_p
@@ -47,8 +48,10 @@ if TYPE_CHECKING:
     from mechprobe.show.logits import show_logits
     from mechprobe.show.tokens import show_tokens
     from mechprobe.sites import Site, SiteGrid
+    from mechprobe.studies.by_name import run_study
     from mechprobe.tasks import (
         Behaviour,
+        LanguageTask,
         PairExamples,
         PromptTask,
         SequencePairs,
@@ -66,6 +69,7 @@ _HOME = {
     "Site": "sites",
     "SiteGrid": "sites",
     "Behaviour": "tasks",
+    "LanguageTask": "tasks",
     "PairExamples": "tasks",
     "PromptTask": "tasks",
     "Task": "tasks",
@@ -106,8 +110,11 @@ _HOME = {
     "find_circuits": "locate.circuits",
     "Faithfulness": "locate.faithfulness",
     "faithfulness": "locate.faithfulness",
+    "learn_masks": "locate.learn",
+    "masked_subnetworks": "locate.learn",
     "attribute": "locate.attribute",
     "direct_logit_attribution": "locate.direct",
+    "run_study": "studies.by_name",
     "show_attention": "show.attention",
     "show_tokens": "show.tokens",
     "show_logits": "show.logits",
@@ -124,6 +131,7 @@ __all__ = [
     "HookedClassifier",
     "HookedDecoderClassifier",
     "InputError",
+    "LanguageTask",
     "PairExamples",
     "PromptTask",
     "Scores",
@@ -150,14 +158,17 @@ __all__ = [
     "generate",
     "head_edges",
     "head_mask",
+    "learn_masks",
     "list_tasks",
     "load_abstraction",
     "load_model",
     "load_task",
+    "masked_subnetworks",
     "patch",
     "path_patch",
     "random_set_p",
     "rank_agreement",
+    "run_study",
     "run_with_cache",
     "run_with_edits",
     "save_model",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import pandas as pd
@@ -85,7 +85,7 @@ class Circuits(Tabled):
     def __len__(self) -> int:
         return len(self.circuits)
 
-    def __getitem__(self, index: int) -> frozenset[Site]:
+    def __getitem__(self, index: SupportsIndex) -> frozenset[Site]:
         return self.circuits[index]
 
     @cached_property

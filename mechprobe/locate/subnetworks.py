@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import pandas as pd
@@ -49,7 +49,7 @@ class SubnetworkSet(Tabled):
     def __iter__(self) -> Iterator[Subnetwork]:
         return iter(self.members)
 
-    def __getitem__(self, index: int) -> Subnetwork:
+    def __getitem__(self, index: SupportsIndex) -> Subnetwork:
         return self.members[index]
 
     @property

@@ -60,7 +60,7 @@ class Results:
     core_overlap: pd.DataFrame
     first_kept: pd.DataFrame
     full_groups: dict[str, float]
-    between_models: dict[str, float]
+    between_models: dict[str, float | int]
     majority: float
 
 
@@ -138,7 +138,7 @@ def model_table(settings: Settings, data: StudyData, run: Run, last: int) -> pd.
     return pd.DataFrame(rows)
 
 
-def between(models: pd.DataFrame, last: int) -> dict[str, float]:
+def between(models: pd.DataFrame, last: int) -> dict[str, float | int]:
     """Spread of full models over their seeds: mean, 95 % t interval, sd, range out of domain."""
     values = rows_where(models, models.step == last)["out_of_domain"].to_numpy()
     if len(values) < 2:
@@ -213,6 +213,11 @@ def points_of_training(
     return points
 
 
+def ends_of(final: list[AtSparsity]) -> tuple[AtSparsity, AtSparsity]:
+    """The least sparse and the sparsest, in whatever order the sparsities were asked for."""
+    return min(final, key=lambda at: at.plan.sparsity), max(final, key=lambda at: at.plan.sparsity)
+
+
 def sparser(
     settings: Settings, data: StudyData, run: Run, final: list[AtSparsity]
 ) -> dict[str, float]:
@@ -223,7 +228,7 @@ def sparser(
     if len(final) < 2:
         return {}
     rows, strata = scored(data.ood, data.score_groups)
-    low, high = (read_outcomes(run, at.plan.name)[1] for at in (final[0], final[-1]))
+    low, high = (read_outcomes(run, at.plan.name)[1] for at in ends_of(final))
     both = np.concatenate([low[:, rows], high[:, rows]])
     drawn = resampled_scores(both, strata, seed=settings.seed, n=settings.n_null)
     k = len(low)
