@@ -6,7 +6,12 @@ import numpy as np
 
 from mechprobe.studies.heuristic_core import verdict
 from mechprobe.studies.heuristic_core.attention import smallest_p
-from mechprobe.studies.heuristic_core.results import AtSparsity, Results, searched_sparsities
+from mechprobe.studies.heuristic_core.results import (
+    AtSparsity,
+    Results,
+    ends_of,
+    searched_sparsities,
+)
 from mechprobe.studies.heuristic_core.settings import Settings
 from mechprobe.studies.heuristic_core.verdict import Claim
 
@@ -25,7 +30,7 @@ def judge_all(settings: Settings, results: Results) -> list[Claim]:
     claims.append(dependence(main))
     claims += size_claims(settings, results)
     if len(results.final) > 1:
-        low, high = results.final[0], results.final[-1]
+        low, high = ends_of(results.final)
         claims.append(verdict.sparser_claim(
             low.spread, high.spread, results.sparser, low.plan.sparsity, high.plan.sparsity
         ))

@@ -145,6 +145,12 @@ def test_every_claim_in_the_papers_order(results):
     ]
 
 
+def test_the_order_of_the_sparsities_does_not_matter(results):
+    last = judge_all(SETTINGS, replace(results, final=results.final[::-1]))[-1]
+    assert (last.claim[:34], last.verdict) == ("At 80% sparsity subnetworks unifor", HELD)
+    assert "at 80%: 0.0 to 4.0, at 70%: 10.0 to 45.0" in last.numbers
+
+
 def test_the_control_looks_at_the_end_of_training(results):
     control = judge_all(SETTINGS, results)[0]
     assert "in domain 90.0 [88.0, 92.0] against 50.0" in control.numbers
