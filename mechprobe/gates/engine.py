@@ -12,12 +12,13 @@ import warnings
 from collections.abc import Callable, Mapping
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from mechprobe.errors import InputError
 from mechprobe.gates.baselines import Baseline
-from mechprobe.gates.engine_stage import GatedStage
+from mechprobe.gates.engine_attention import Heads
+from mechprobe.gates.engine_stage import Computed, GatedStage, State
 from mechprobe.gates.engine_stands import Stand, head_stand, mlp_stand, neuron_stand
 from mechprobe.gates.engine_walk import Handover, Walk
 from mechprobe.models.edits import HookedModel
@@ -53,7 +54,9 @@ class Engine:
             if place:
                 self.stages.append(Handover(self.frozen.stacks[0].norm))
             self.stages += [GatedStage(stage, grid) for stage in stack.stages]
-        self._stands: dict[int, dict[Site, Stand]] = {}
+        self._stands: dict[Site, Stand] | None = None
+        self._room = remember
+        self._known: dict[int, tuple[Batch, Start, Computed]] = {}
 
     def logits(
         self, batch: Batch, gates: Float[Tensor, "k site"], *, at_once: int | None = None
@@ -67,11 +70,22 @@ class Engine:
         Raises:
             InputError: gates that are not [k, site] of this grid.
         """
+        return self.outcomes(batch, gates, lambda logits, _: logits, at_once=at_once)
+
+    def outcomes(
+        self, batch: Batch, gates: Float[Tensor, "k site"], metric: Loss, *,
+        at_once: int | None = None,
+    ) -> Shaped[Tensor, "k ..."]:
+        """A metric [batch] of each gate vector's logits [batch, ...], which are not kept.
+
+        Raises:
+            InputError: gates that are not [k, site] of this grid.
+        """
         rows: dict[int, Tensor] = {}
 
         def keep(members: list[int], logits: Tensor) -> None:
             for member, row in zip(members, logits, strict=True):
-                rows[member] = row
+                rows[member] = metric(row, batch)
 
         with torch.no_grad():
             wanted = torch.zeros_like(gates, dtype=torch.bool)
@@ -126,15 +140,31 @@ class Engine:
                 f"[k, {len(self.grid)}], one row a gate vector"
             )
         frozen = self.frozen
-        start = frozen.start(batch)
+        start, first = self._begin(batch)
         stands = self._place(batch)
         cut = len(self.stages) if start.read is None else self._last_attention()
         return Walk(
             frozen, self.stages, cut, start, stands,
             {site: stand.at(start.read) for site, stand in stands.items()},
             gates.detach().to(frozen.device, frozen.dtype), wanted.to(frozen.device), leaf,
-            at_once or stacked_at_once(start),
+            at_once or stacked_at_once(start), first,
         )
+
+    def _begin(self, batch: Batch) -> tuple[Start, Computed | None]:
+        """The embedded batch, and what the first stage makes of it where that is remembered."""
+        if (known := self._known.get(id(batch))) is not None and known[0] is batch:
+            return known[1], known[2]
+        start, stage = self.frozen.start(batch), self.stages[0]
+        if self._room <= 0 or not isinstance(stage, GatedStage):
+            return start, None
+        if start.read is not None and self._last_attention() == 0:
+            return start, None
+        every = torch.ones(len(self.grid), dtype=torch.bool, device=self.frozen.device)
+        first = stage.compute(State(start.streams[0]), every, start, 1, False, False)
+        kept = [*start.streams, *(part.z for part in first.found if isinstance(part, Heads))]
+        self._room -= sum(tensor.numel() * tensor.element_size() for tensor in kept)
+        self._known[id(batch)] = (batch, start, first)
+        return start, first
 
     def _last_attention(self) -> int:
         return max(
@@ -146,12 +176,12 @@ class Engine:
     def _place(self, batch: Batch) -> dict[Site, Stand]:
         """Stand-ins of each layer; those that no batch changes are made once."""
         constant = self.baseline.kind in ("zero", "mean")
-        if constant and self._stands:
-            return self._stands[0]
+        if constant and self._stands is not None:
+            return self._stands
         values = self.baseline.values(self.model, batch, self.grid)
         stands = self._written(values)
         if constant:
-            self._stands[0] = stands
+            self._stands = stands
         return stands
 
     def _written(self, values: Mapping[Site, Tensor]) -> dict[Site, Stand]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -165,9 +166,8 @@ class Walk:
                     break
                 grad, memory = memory, None
                 if stage.norm is not None:
-                    assert isinstance(entry, tuple)
-                    rows = n * len(self.start.streams[0])
-                    saved = repeat_saved(entry, rows // entry[0].shape[0])
+                    own = cast(Saved, entry)
+                    saved = repeat_saved(own, n * len(self.start.streams[0]) // len(own[0]))
                     grad = norm_backward(stage.norm, saved, grad)
                 continue
             assert isinstance(entry, Entry)

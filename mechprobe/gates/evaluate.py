@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mechprobe.errors import InputError
 from mechprobe.gates.baselines import Baseline
+from mechprobe.gates.engine import engine_for
 from mechprobe.gates.reference import gated_logits
 from mechprobe.models.edits import HookedModel, forward
 from mechprobe.sites import SiteGrid
@@ -34,6 +35,7 @@ def evaluate(
     Args:
         gates: one row a gate vector; None runs the untouched model (k = 1).
         metric: takes logits [batch, ...] and the batch, gives [batch].
+        chunk: gate vectors that run stacked (None: by the number of tokens).
         on_batch: called after each batch, for a progress bar.
 
     Examples stand in the order of ``Batch.index``.
@@ -52,12 +54,15 @@ def evaluate(
         )
     k = 1 if gates is None else gates.shape[0]
     out = np.full((k, n), np.nan)
+    engine = None if gates is None else engine_for(model, grid, baseline)
     for batch in batches:
         if gates is None:
-            logits = forward(model, batch).unsqueeze(0)
+            rows = metric(forward(model, batch), batch).unsqueeze(0)
+        elif engine is not None:
+            rows = engine.outcomes(batch, gates, metric, at_once=chunk)
         else:
             logits = gated_logits(model, batch, gates, grid, baseline, chunk=chunk)
-        rows = torch.stack([metric(row, batch) for row in logits])
+            rows = torch.stack([metric(row, batch) for row in logits])
         out[:, batch.index.cpu().numpy()] = rows.double().cpu().numpy()
         if on_batch is not None:
             on_batch()

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from numbers import Real
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from mechprobe.errors import InputError
 from mechprobe.gates.baselines import Baseline
+from mechprobe.gates.engine import Engine, engine_for
 from mechprobe.gates.reference import gated_logits
 from mechprobe.locate import hard_concrete
 from mechprobe.models.edits import HookedModel, forward
@@ -28,6 +30,8 @@ from mechprobe.sites import SiteGrid
 from mechprobe.tasks.batches import Batch
 from mechprobe.tasks.metrics import kl, label_loss
 from mechprobe.training.fit import StateStore
+
+REMEMBER = 2**28  # bytes of first-layer results that a search keeps
 
 
 @dataclass(frozen=True)
@@ -286,10 +290,12 @@ def train_masks(
     if full_logits is None:
         needed = loss is None and settings.objective == "kl"
         full_logits = full_model_logits(model, batches) if needed else []
+    engine = engine_for(model, grid, baseline, remember=REMEMBER)
     with frozen(model):
         while trainer.step_number < settings.steps:
             report = _one_step(
-                model, batches, full_logits, trainer, grid, baseline, order_seed, chunk, loss
+                model, batches, full_logits, trainer, grid, baseline, order_seed, chunk, loss,
+                engine,
             )
             if on_step is not None:
                 on_step(trainer.step_number, report)
@@ -318,7 +324,7 @@ def search_inputs(
 def _one_step(
     model: HookedModel, batches: Sequence[Batch], full_logits: Sequence[Tensor],
     trainer: MaskTrainer, grid: SiteGrid, baseline: Baseline, order_seed: int, chunk: int | None,
-    loss: Callable[[Tensor, Batch], Tensor] | None,
+    loss: Callable[[Tensor, Batch], Tensor] | None, engine: Engine | None,
 ) -> dict[str, list[float]]:
     """Forward and backward of all members over the step's micro-batches, then one update."""
     settings, k = trainer.settings, len(trainer.members)
@@ -331,24 +337,20 @@ def _one_step(
         )
         batch = batches[which]
         gates = trainer.gates(micro)
-        leaf = gates.detach().requires_grad_(True)
-        size = chunk or max(1, 8192 // max(1, batch.tokens.numel()))
-        for start in range(0, k, size):
-            logits = gated_logits(
-                model, batch, leaf[start : start + size], grid, baseline, chunk=size
+        full = full_logits[which] if full_logits else None
+        own = loss or partial(mask_loss, full=full)
+        if engine is not None:
+            values, slopes = _by_engine(engine, batch, gates.detach(), own, chunk)
+        else:
+            values, slopes = _by_reference(
+                model, batch, gates.detach(), grid, baseline, own, chunk
             )
-            full = full_logits[which] if full_logits else None
-            values = torch.stack([
-                mask_loss(row, batch, full) if loss is None else loss(row, batch) for row in logits
-            ])
-            (values.sum() / settings.accumulation).backward()
-            losses[start : start + size] += values.detach().cpu() / settings.accumulation
+        losses += values.cpu() / settings.accumulation
         closed = trainer.closed_share(gates)
         penalty = sparsity_penalty(closed, target, trainer.multipliers)
-        assert leaf.grad is not None
         torch.autograd.backward(
             [gates, penalty],
-            [leaf.grad, torch.full_like(penalty, 1 / settings.accumulation)],
+            [slopes / settings.accumulation, torch.full_like(penalty, 1 / settings.accumulation)],
         )
         shares += closed.detach().cpu() / settings.accumulation
     if not bool(torch.isfinite(losses).all()):
@@ -359,6 +361,31 @@ def _one_step(
         )
     trainer.update()
     return {"loss": losses.tolist(), "closed": shares.tolist(), "target": target.tolist()}
+
+
+def _by_engine(
+    engine: Engine, batch: Batch, gates: Tensor, loss: Callable[[Tensor, Batch], Tensor],
+    chunk: int | None,
+) -> tuple[Tensor, Tensor]:
+    """Each member's loss and its gradient; none is asked for where a gate is clamped to 0 or 1."""
+    return engine.gradients(batch, gates, loss, wanted=(gates > 0) & (gates < 1), at_once=chunk)
+
+
+def _by_reference(
+    model: HookedModel, batch: Batch, gates: Tensor, grid: SiteGrid, baseline: Baseline,
+    loss: Callable[[Tensor, Batch], Tensor], chunk: int | None,
+) -> tuple[Tensor, Tensor]:
+    """The same by hooks and autograd, for what the engine does not run."""
+    leaf = gates.requires_grad_(True)
+    size = chunk or max(1, 8192 // max(1, batch.tokens.numel()))
+    losses = []
+    for part in leaf.split(size):
+        logits = gated_logits(model, batch, part, grid, baseline, chunk=size)
+        values = torch.stack([loss(row, batch) for row in logits])
+        values.sum().backward()
+        losses.append(values.detach())
+    assert leaf.grad is not None
+    return torch.cat(losses), leaf.grad
 
 
 def mask_loss(

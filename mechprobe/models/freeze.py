@@ -173,19 +173,19 @@ def _fixed_length(model: HookedFixedLengthEncoder) -> Parts:
 
 def _decoder_start(model: HookedTransformer | HookedDecoderClassifier) -> Callable[[Batch], Start]:
     classifier = isinstance(model, HookedDecoderClassifier)
+    parts: Any = model
 
     def start(batch: Batch) -> Start:
         device = next(model.parameters()).device
         tokens, mask = batch.tokens.to(device), batch.attention_mask.to(device)
         if classifier:
             if tokens.shape[1] > model.cfg.n_ctx:
-                model(tokens)  # raises what the model says
-            stream = model.embed(tokens)
-            if model.absolute:
-                places: Any = model.pos_embed
-                stream = stream + places(tokens, 0, mask)
+                parts(tokens)  # raises what the model says
+            stream = parts.embed(tokens)
+            if parts.absolute:
+                stream = stream + parts.pos_embed(tokens, 0, mask)
         else:
-            stream = model.input_to_embed(tokens, attention_mask=mask)[0]
+            stream = parts.input_to_embed(tokens, attention_mask=mask)[0]
         biases, nothing = _causal(model, mask, stream)
         order = torch.arange(tokens.shape[1], device=device)
         read = (mask * order).argmax(-1) if classifier else None
