@@ -107,20 +107,21 @@ def shallow_claim(
     """
     keep_in, keep_out = keep["in_domain"], keep["out_of_domain"]
     chance = 0.5
-    beats, against = True, ""
+    beats, against, smallest = True, "", 0.0
     if random is not None:
-        beats = random["p"] < 0.05
+        beats, smallest = random["p"] < 0.05, 1 / (1 + random["sets"])
         against = (
             f"; {random['sets']:.0f} random sets, as many in each layer, keep "
-            f"{percent(random['in_domain'])} in domain ({p_value(random['p'])}) and "
-            f"{percent(random['out_of_domain'])} out of domain"
+            f"{percent(random['in_domain'])} in domain ({p_value(random['p'])}, smallest possible "
+            f"{smallest:.3f}) and {percent(random['out_of_domain'])} out of domain"
         )
     loss_in, loss_out = full_in - keep_in, full_out - keep_out
     return Claim(
         claim="The core alone does not generalise: with only its heads open, in-domain accuracy "
         "survives better than out-of-domain accuracy",
         verdict=judge(
-            beats and loss_out > loss_in + 0.05 and keep["out_of_domain_ci_high"] < chance
+            beats and loss_out > loss_in + 0.05 and keep["out_of_domain_ci_high"] < chance,
+            smallest, 0.05,
         ),
         numbers=f"only core heads open: in domain {percent(keep_in)} "
         f"[{percent(keep['in_domain_ci_low'])}, {percent(keep['in_domain_ci_high'])}] (full "

@@ -115,9 +115,10 @@ def test_the_core_is_shallow(keep_in, keep_out, p, expected):
     assert claim.verdict == expected
     ends = f"[{100 * keep_out - 3:.1f}, {100 * keep_out + 3:.1f}]"
     assert f"out of domain {100 * keep_out:.1f} {ends} (full 60.0)" in claim.numbers
-    assert f"20 random sets, as many in each layer, keep 70.0 in domain (p = {p:.3f})" in (
-        claim.numbers
-    )
+    said = f"20 random sets, as many in each layer, keep 70.0 in domain (p = {p:.3f}, smallest"
+    assert said in claim.numbers
+    few = verdict.shallow_claim(keep, 0.9, 0.6, random | {"sets": 19, "p": 0.05})
+    assert few.verdict == UNTESTED
 
 
 @pytest.mark.parametrize(
