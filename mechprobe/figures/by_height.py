@@ -121,7 +121,7 @@ def attention_maps(
     for i, (row, found) in enumerate(maps.items()):
         for j, values in enumerate(found):
             axes = figure.add_subplot(len(maps), len(names), i * len(names) + j + 1)
-            axes.imshow(values, cmap=scale.cmap, norm=scale.norm, interpolation="nearest")
+            axes.imshow(values, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
             axes.set_xticks([])
             axes.set_yticks([])
             for spine in axes.spines.values():

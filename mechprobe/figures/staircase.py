@@ -47,7 +47,7 @@ def staircase(
     )
     for i, (name, table) in enumerate(stairs.items()):
         require(table, ["sequences", "closest"], "staircase")
-        table = table[table["sequences"] > 0].sort_values("sequences")
+        table = table.loc[table["sequences"] > 0].sort_values(by="sequences")
         x, y = table["sequences"].to_numpy(float), table["closest"].to_numpy(float)
         y = y + 0.06 * (i - (len(stairs) - 1) / 2)
         colour = COLOURS[i % len(COLOURS)]
@@ -89,7 +89,7 @@ def training_curves(
     first: Axes | None = None
     for i, (title, table) in enumerate(panels.items()):
         require(table, ["sequences", *curves], "training_curves")
-        table = table[table["sequences"] > 0].sort_values("sequences")
+        table = table.loc[table["sequences"] > 0].sort_values(by="sequences")
         last = i == len(panels) - 1
         axes = figure.add_subplot(len(panels), 1, i + 1, sharex=first)
         dress(axes, title=title, x="training sequences" if last else "", y=ylabel, grid="y")

@@ -9,6 +9,7 @@ import torch
 from mechprobe.models.edits import HookedModel, attention_patterns
 from mechprobe.runs import Run
 from mechprobe.studies.hierarchy.models import open_model
+from mechprobe.studies.hierarchy.rows import records, values, where
 from mechprobe.studies.hierarchy.sequences import Scored, held_out, score
 from mechprobe.studies.hierarchy.settings import Settings
 from mechprobe.studies.hierarchy.specs import Spec, checkpoint_steps, grammar_of
@@ -30,12 +31,14 @@ def read_attention(
         found = attention_patterns(model, as_batch(tokens.to(device)))
         parts.append({layer: p.cpu() for layer, p in found.items()})
     patterns = {layer: torch.cat([part[layer] for part in parts]) for layer in parts[0]}
-    settings = {"n_null": n_null, "seed": seed}
-    every = attention_by_height(patterns, grammar.depth, grammar.arity, **settings)
+    every = attention_by_height(
+        patterns, grammar.depth, grammar.arity, n_null=n_null, seed=seed
+    )
     asked = None
     if scored.mask is not None:
         asked = attention_by_height(
-            patterns, grammar.depth, grammar.arity, queries=scored.mask, **settings
+            patterns, grammar.depth, grammar.arity, queries=scored.mask, n_null=n_null,
+            seed=seed,
         )
     return every, asked, torch.stack([p.mean(0) for p in patterns.values()]).numpy()
 
@@ -78,14 +81,15 @@ def layer_table(attention: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     layered = attention.assign(layer=[int(h.split(".")[0]) + 1 for h in attention["head"]])
-    for (model, queries, weights, layer), part in layered.groupby(
-        ["model", "queries", "weights", "layer"], sort=False
-    ):
-        mass = part.groupby("height")["mass"].mean()
+    keys = ("model", "queries", "weights", "layer")
+    for found in dict.fromkeys(tuple(r[key] for key in keys) for r in records(layered)):
+        named = dict(zip(keys, found, strict=True))
+        part = where(layered, **named)
+        heights = sorted(set(part["height"]))
+        mass = [float(np.mean(values(part, "mass", height=h))) for h in heights]
         rows.append({
-            "model": model, "queries": queries, "weights": weights, "layer": layer,
-            **{f"height_{h}": float(m) for h, m in mass.items()},
-            "mean_height": float((mass * mass.index).sum()),
+            **named, **{f"height_{h}": m for h, m in zip(heights, mass, strict=True)},
+            "mean_height": float(np.dot(mass, heights)),
         })
     return pd.DataFrame(rows)
 
@@ -96,10 +100,9 @@ def strongest(attention: pd.DataFrame, queries: str = "all", weights: str = "tra
 
     p: how often some head does as well with relabelled positions.
     """
-    mine = attention[(attention["queries"] == queries) & (attention["weights"] == weights)]
-    rows = []
-    for height, part in mine[mine["height"] > 0].groupby("height"):
-        best = part.loc[part["enrichment"].idxmax()]
+    mine, rows = where(attention, queries=queries, weights=weights), []
+    for height in sorted(set(mine["height"]) - {0}):
+        best = max(records(mine, height=height), key=lambda row: row["enrichment"])
         rows.append({
             "model": best["model"], "queries": queries, "weights": weights, "height": height,
             "head": best["head"], "enrichment": best["enrichment"],

@@ -43,7 +43,7 @@ def blocks_unit(settings: Settings, spec: Spec, run: Run) -> dict:
             for rung, row in enumerate(values):
                 ends = bootstrap_mean(row, seed=settings.seed, n=500)
                 rows.append({
-                    "model": spec.name, "attention to": kind, "s": s, "rung": rung,
+                    "model": spec.name, "allowed": kind, "s": s, "rung": rung,
                     "kl": ends.estimate, "low": ends.low, "high": ends.high,
                     "closest": best.rung == rung, "share": float(shares[rung]),
                 })

@@ -20,6 +20,7 @@ from mechprobe.probes.ancestors import (
 )
 from mechprobe.probes.fitting import ProbeSettings
 from mechprobe.runs import Run
+from mechprobe.studies.hierarchy.rows import records
 from mechprobe.studies.hierarchy.settings import Settings
 from mechprobe.studies.hierarchy.specs import grammar_of
 from mechprobe.training.tree_tasks import as_batch, masked_tokens, random_masks, seeded
@@ -130,7 +131,7 @@ def planted_unit(settings: Settings, run: Run) -> dict:
         )
         accuracy = hits_by_sequence(bank, test).mean(1)
         reach = reach_table(grammar, bank, test, height)
-        closest = reach[reach["closest"]].set_index("layer")["reach"]
+        closest = {r["layer"]: r["reach"] for r in records(reach, closest=True)}
         for layer in range(height + 1):
             seen = observer_posteriors(grammar, test, height, layer).argmax(-1)
             ceiling = float((seen == test.ancestors(height)).double().mean())

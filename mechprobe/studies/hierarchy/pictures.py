@@ -15,6 +15,7 @@ from mechprobe.studies.hierarchy.results import (
     accuracy_curve,
     divergence_curve,
 )
+from mechprobe.studies.hierarchy.rows import records, where
 from mechprobe.studies.hierarchy.sequences import IN, OUT
 from mechprobe.studies.hierarchy.settings import Settings
 from mechprobe.studies.hierarchy.specs import grammar_of
@@ -91,7 +92,7 @@ def draw_accuracy(model: ModelResults, name: str, gallery: Gallery) -> None:
 
 def draw_attention(settings: Settings, model: ModelResults, name: str, gallery: Gallery) -> None:
     """Mass by height layer by layer, and the mean maps above the ideal ones."""
-    layers = model.layers[model.layers["queries"] == "all"]
+    layers = where(model.layers, queries="all")
     shown = layers.assign(
         layer=[f"{n} ({w})" for n, w in zip(layers["layer"], layers["weights"], strict=True)]
     )
@@ -117,9 +118,11 @@ def draw_attention(settings: Settings, model: ModelResults, name: str, gallery: 
 def draw_probes(model: ModelResults, name: str, gallery: Gallery) -> None:
     """Probe accuracy, layers down, heights across."""
     assert model.probes is not None
-    trained = model.probes[model.probes["weights"] == "trained"]
-    wide = trained.pivot(index="layer", columns="height", values="mlp")
-    values = np.concatenate([np.full((len(wide), 1), np.nan), wide.to_numpy(float)], axis=1)
+    trained = records(model.probes, weights="trained")
+    shape = [1 + max(row[axis] for row in trained) for axis in ("layer", "height")]
+    values = np.full(shape, np.nan)
+    for row in trained:
+        values[row["layer"], row["height"]] = row["mlp"]
     gallery.keep(f"probes-{name}", figures.head_map(
         values, title=f"{model_label(model)}: ancestor probes", unit="accuracy",
         limits=(0.0, 1.0), columns="height of the ancestor",
@@ -130,8 +133,7 @@ def draw_enrichment(results: Results, gallery: Gallery) -> None:
     """E_h of trained models of one head a layer."""
     tables = {}
     for model in [*results.trained("root"), *results.trained("masked")][:6]:
-        rows = model.strongest
-        tables[model_label(model)] = rows[rows["weights"] == "trained"]
+        tables[model_label(model)] = where(model.strongest, weights="trained")
     if tables:
         gallery.keep("enrichment", figures.enrichment_by_height(tables), pd.concat(
             tables.values(), ignore_index=True

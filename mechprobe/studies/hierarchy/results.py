@@ -10,6 +10,7 @@ import pandas as pd
 
 from mechprobe.runs import Run
 from mechprobe.studies.hierarchy.attention import layer_table, strongest
+from mechprobe.studies.hierarchy.rows import records
 from mechprobe.studies.hierarchy.settings import Settings
 from mechprobe.studies.hierarchy.specs import Spec, grammar_of, read_specs
 from mechprobe.studies.hierarchy.trajectory import (
@@ -55,16 +56,19 @@ class ModelResults:
     agreement: pd.DataFrame | None = None
     sets: pd.DataFrame | None = None
 
-    def final_accuracy(self, drawn: str) -> pd.Series:
+    def final_accuracy(self, drawn: str) -> dict[str, Any]:
         """The last checkpoint's row for one kind of sequences."""
-        rows = self.accuracy[self.accuracy["sequences drawn"] == drawn]
-        return rows.loc[rows["step"].idxmax()]
+        return records(self.accuracy, by="step", drawn=drawn)[-1]
 
-    def final_kl(self, drawn: str, ladder: str = FILTERS) -> pd.DataFrame:
+    def final_kl(self, drawn: str, ladder: str = FILTERS) -> dict[int, dict[str, Any]]:
         """The last checkpoint's divergences by rung, for one kind of sequences."""
-        rows = self.divergence
-        rows = rows[(rows["sequences drawn"] == drawn) & (rows["ladder"] == ladder)]
-        return rows[rows["step"] == rows["step"].max()].set_index("rung").sort_index()
+        last = self.divergence["step"].max()
+        rows = records(self.divergence, by="rung", step=last, drawn=drawn, ladder=ladder)
+        return {int(row["rung"]): row for row in rows}
+
+    def path(self, ladder: str = FILTERS) -> list[int]:
+        """Closest rungs of all checkpoints after the first step."""
+        return [int(p["closest"]) for p in records(self.stairs[ladder]) if p["step"] > 0]
 
 
 @dataclass(frozen=True)
@@ -152,31 +156,37 @@ def gather_model(settings: Settings, spec: Spec, run: Run) -> ModelResults:
 
 def accuracy_curve(model: ModelResults) -> pd.DataFrame:
     """Accuracy on the test set of each filter level, one row a checkpoint."""
-    rows = model.accuracy[model.accuracy["sequences drawn"].str.startswith("k=")]
-    wide = rows.pivot(index="sequences", columns="sequences drawn", values="accuracy")
-    return wide.reset_index()
+    rows = []
+    for step in sorted(set(model.accuracy["step"])):
+        found = records(model.accuracy, step=step)
+        rows.append({"sequences": found[0]["sequences"], **{
+            r["drawn"]: r["accuracy"] for r in found if r["drawn"].startswith("k=")
+        }})
+    return pd.DataFrame(rows)
 
 
 def divergence_curve(model: ModelResults, drawn: str, ladder: str = FILTERS) -> pd.DataFrame:
     """KL to each rung, one row a checkpoint: columns sequences, rung_0, rung_1, ..."""
-    rows = model.divergence
-    rows = rows[(rows["sequences drawn"] == drawn) & (rows["ladder"] == ladder)]
-    wide = rows.pivot(index="sequences", columns="rung", values="kl")
-    wide.columns = [f"rung_{rung}" for rung in wide.columns]
-    return wide.reset_index()
+    rows = []
+    for step in sorted(set(model.divergence["step"])):
+        found = records(model.divergence, by="rung", step=step, drawn=drawn, ladder=ladder)
+        rows.append({"sequences": found[0]["sequences"], **{
+            f"rung_{r['rung']}": r["kl"] for r in found
+        }})
+    return pd.DataFrame(rows)
 
 
 def rise_then_fall(model: ModelResults) -> pd.DataFrame:
     """On each filtered test set: highest accuracy over training, final accuracy, their gap."""
-    curve = accuracy_curve(model)
-    rows = []
+    curve, rows = accuracy_curve(model), []
     for name in curve.columns:
         if name in ("sequences", "k=0"):
             continue
-        values = curve[name].to_numpy(float)
-        rows.append({"test set": name, "peak": values.max(), "final": values[-1],
-                     "fall": values.max() - values[-1],
-                     "peak_at": int(curve["sequences"].iloc[int(np.argmax(values))])})
+        found = curve[name].to_numpy(float)
+        best = int(np.argmax(found))
+        rows.append({"test set": name, "peak": found[best], "final": found[-1],
+                     "fall": found[best] - found[-1],
+                     "peak_at": int(curve["sequences"].to_numpy()[best])})
     return pd.DataFrame(rows)
 
 

@@ -11,6 +11,7 @@ import torch
 from mechprobe.runs import Run, progress
 from mechprobe.stats import bootstrap_mean, wilson
 from mechprobe.studies.hierarchy.models import open_model
+from mechprobe.studies.hierarchy.rows import records, where
 from mechprobe.studies.hierarchy.sequences import IN, OUT, Scored, scored_sets
 from mechprobe.studies.hierarchy.settings import Settings
 from mechprobe.studies.hierarchy.specs import Spec, checkpoint_steps
@@ -37,7 +38,7 @@ def score_trajectory(settings: Settings, spec: Spec, run: Run) -> dict:
             if scored.name in (IN, OUT):
                 last = step == steps[-1]
                 rungs += divergence_rows(where, scored, log_probs, settings, intervals=last)
-            right.append({**where, "sequences drawn": scored.name,
+            right.append({**where, "drawn": scored.name,
                           **accuracy_row(scored, log_probs)})
     run.write_table(f"tables/divergence-{spec.name}.csv", pd.DataFrame(rungs))
     run.write_table(f"tables/accuracy-{spec.name}.csv", pd.DataFrame(right))
@@ -57,7 +58,7 @@ def divergence_rows(
         for rung, (row, share) in enumerate(zip(values, shares, strict=True)):
             ends = bootstrap_mean(row, seed=settings.seed, n=500) if intervals else None
             rows.append({
-                **where, "sequences drawn": scored.name, "ladder": ladder, "rung": rung,
+                **where, "drawn": scored.name, "ladder": ladder, "rung": rung,
                 "kl": float(row.mean()), "low": ends.low if ends else np.nan,
                 "high": ends.high if ends else np.nan, "closest_share": float(share),
             })
@@ -80,39 +81,41 @@ def accuracy_row(scored: Scored, log_probs: torch.Tensor) -> dict[str, float | i
 
 def staircase(divergence: pd.DataFrame, ladder: str = FILTERS, drawn: str = IN) -> pd.DataFrame:
     """One row a checkpoint: closest rung, its KL, the runner-up's ratio, bootstrap share."""
-    mine = divergence[(divergence["ladder"] == ladder) & (divergence["sequences drawn"] == drawn)]
+    mine = where(divergence, ladder=ladder, drawn=drawn)
     rows = []
-    for step, part in mine.groupby("step"):
-        part = part.sort_values("rung")
-        best = closest_rung(part["kl"].tolist(), part["rung"].tolist())
-        share = float(part.set_index("rung")["closest_share"][best.rung])
+    for step in sorted(set(mine["step"])):
+        part = records(mine, by="rung", step=step)
+        best = closest_rung([r["kl"] for r in part], [r["rung"] for r in part])
+        share = next(r["closest_share"] for r in part if r["rung"] == best.rung)
         rows.append({
-            "model": part["model"].iloc[0], "ladder": ladder, "step": step,
-            "sequences": int(part["sequences"].iloc[0]), "closest": best.rung,
-            "kl": best.divergence, "runner_up_ratio": best.ratio, "share": share,
+            "model": part[0]["model"], "ladder": ladder, "step": step,
+            "sequences": int(part[0]["sequences"]), "closest": best.rung,
+            "kl": best.divergence, "runner_up_ratio": best.ratio, "share": float(share),
         })
     return pd.DataFrame(rows)
 
 
 def changes(stairs: pd.DataFrame) -> pd.DataFrame:
     """The change points of a staircase: between which numbers of sequences, from, to, how sure."""
-    rows = []
-    for i, before, after in change_points(stairs["closest"].tolist()):
-        now, then = stairs.iloc[i], stairs.iloc[i - 1]
+    points, rows = records(stairs), []
+    for i, before, after in change_points([p["closest"] for p in points]):
+        now, then = points[i], points[i - 1]
         rows.append({
             "model": now["model"], "ladder": now["ladder"], "from": before, "to": after,
             "after_sequences": int(then["sequences"]), "by_sequences": int(now["sequences"]),
             "share": float(now["share"]),
         })
     columns = ["model", "ladder", "from", "to", "after_sequences", "by_sequences", "share"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=pd.Index(columns))
 
 
 def samples_to_level(stairs: pd.DataFrame, depth: int) -> pd.DataFrame:
     """Sequences seen until the closest rung is ``level`` or deeper, for each level; NaN: never."""
-    rows = []
+    points, rows = records(stairs), []
     for level in range(depth, -1, -1):
-        there = stairs[(stairs["closest"] <= level) & (stairs["step"] > 0)]
-        first = float(there["sequences"].min()) if len(there) else float("nan")
-        rows.append({"model": stairs["model"].iloc[0], "level": level, "sequences": first})
+        there = [p["sequences"] for p in points if p["closest"] <= level and p["step"] > 0]
+        rows.append({
+            "model": points[0]["model"], "level": level,
+            "sequences": float(min(there, default=np.nan)),
+        })
     return pd.DataFrame(rows)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-import pandas as pd
+from collections.abc import Sequence
 
-from mechprobe.studies.claims import UNTESTED, Claim, judge, p_value, percent
+import numpy as np
+
+from mechprobe.studies.claims import UNTESTED, Claim, judge, p_value
 from mechprobe.studies.hierarchy.results import ModelResults, Results
+from mechprobe.studies.hierarchy.rows import records, values
 from mechprobe.studies.hierarchy.verdict_training import TASKS, absent
 
 ENRICHED, ABSENT_AT, ALPHA = 1.3, 1.1, 0.05
@@ -44,23 +46,20 @@ def attention_claim(results: Results, kind: str) -> Claim:
 def enrichment(model: ModelResults) -> tuple[bool, str]:
     """Whether E_h is large exactly up to height l - k, and the numbers."""
     reach = model.spec.depth - model.spec.k
-    table = model.strongest
-    trained = table[table["weights"] == "trained"].set_index("height")
-    fresh = table[table["weights"] == "untrained"].set_index("height")
-    inside = trained.loc[[h for h in trained.index if h <= min(reach, 2)]]
-    beyond = trained.loc[[h for h in trained.index if h > reach]]
+    trained = records(model.strongest, by="height", weights="trained")
+    fresh = values(model.strongest, "enrichment", by="height", weights="untrained")
+    inside = [row for row in trained if row["height"] <= min(reach, 2)]
+    beyond = [row for row in trained if row["height"] > reach]
     limit = 1.5 if reach == 0 else ABSENT_AT
-    ok = bool((inside["enrichment"] >= ENRICHED).all() and (inside["p"] < ALPHA).all())
-    ok = ok and bool((beyond["enrichment"] <= limit).all())
-    values = " ".join(
-        f"{row['enrichment']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
-        for row in trained.to_dict("records")
+    ok = all(row["enrichment"] >= ENRICHED and row["p"] < ALPHA for row in inside)
+    ok = ok and all(row["enrichment"] <= limit for row in beyond)
+    shown = " ".join(
+        f"{row['enrichment']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" for row in trained
     )
-    none = " ".join(f"{value:.2f}" for value in fresh["enrichment"])
-    least = ", ".join(p_value(p) for p in inside["p"]) or "none asked"
+    least = ", ".join(p_value(row["p"]) for row in inside) or "none asked"
     return ok, (
-        f"{model.spec.name}: E_h for h = 1..{model.spec.depth} {values} (against some head "
-        f"with relabelled positions: {least}); before training {none}"
+        f"{model.spec.name}: E_h for h = 1..{model.spec.depth} {shown} (against some head "
+        f"with relabelled positions: {least}); before training {numbers(fresh)}"
     )
 
 
@@ -72,17 +71,18 @@ def layers_claim(results: Results) -> Claim:
     model = results.main("masked", 0)
     if model is None or model.spec.n_layers < 3:
         return absent(claim, "no masked model of the full hierarchy with 3 layers or more", paper)
-    table = model.layers
-    rows = table[(table["queries"] == "masked") & (table["weights"] == "trained")]
-    fresh = table[(table["queries"] == "masked") & (table["weights"] == "untrained")]
-    heights = rows.sort_values("layer")["mean_height"].to_numpy(float)
-    every = table[(table["queries"] == "all") & (table["weights"] == "trained")]
-    over_all = every.sort_values("layer")["mean_height"].to_numpy(float)
+    if "masked" not in set(model.layers["queries"]):
+        return absent(claim, "no attention of masked leaves", paper)
+
+    def heights(queries: str, weights: str) -> list[float]:
+        return values(model.layers, "mean_height", by="layer", queries=queries, weights=weights)
+
+    every = heights("all", "trained")
     return Claim(
-        claim, judge(bool((np.diff(over_all[:3]) > 0).all())),
-        f"{model.spec.name}: mean height attended to in layers 1 to {len(heights)}, all queries "
-        f"{numbers(over_all)}, masked leaves {numbers(heights)}; before training "
-        f"{numbers(fresh.sort_values('layer')['mean_height'].to_numpy(float))}", paper,
+        claim, judge(bool((np.diff(every[:3]) > 0).all())),
+        f"{model.spec.name}: mean height attended to in layers 1 to {len(every)}, all queries "
+        f"{numbers(every)}, masked leaves {numbers(heights('masked', 'trained'))}; before training "
+        f"{numbers(heights('masked', 'untrained'))}", paper,
     )
 
 
@@ -100,13 +100,14 @@ def probe_claims(results: Results) -> list[Claim]:
 def probe_claim(model: ModelResults) -> Claim:
     """Layer m tells the ancestor of height m, better than untrained and control probes."""
     assert model.probes is not None
-    table = model.probes
-    trained = table[table["weights"] == "trained"].set_index(["layer", "height"])
-    fresh = table[table["weights"] == "untrained"].set_index(["layer", "height"])
+    trained, fresh = (
+        {(r["layer"], r["height"]): r for r in records(model.probes, weights=weights)}
+        for weights in ("trained", "untrained")
+    )
     depth = min(model.spec.depth - 1, model.spec.n_layers)
     held, said = [], []
     for m in range(1, depth + 1):
-        row, none = trained.loc[(m, m)], fresh.loc[(m, m)]
+        row, none = trained[m, m], fresh[m, m]
         bar = 0.95 if m == 1 else 0.70
         held.append(row["mlp"] >= bar and row["mlp_low"] > none["mlp_high"]
                     and row["selectivity"] > 0)
@@ -128,17 +129,14 @@ def probe_claim(model: ModelResults) -> Claim:
 def reach_claim(model: ModelResults) -> Claim:
     """Whether probe posteriors follow the messages of belief propagation layer by layer."""
     assert model.reach is not None
-    rows = model.reach[model.reach["closest"]]
     said, held = [], []
-    for height, part in rows.groupby("height"):
-        path = part.sort_values("layer")["reach"].tolist()
-        wide = part.sort_values("layer")["kl"].tolist()
+    for height in sorted(set(model.reach["height"])):
+        part = records(model.reach, by="layer", closest=True, height=height)
+        path = [r["reach"] for r in part]
         held.append(bool((np.diff(path) >= 0).all() and path[-1] > path[0]))
-        said.append(
-            f"height {height}: " + ", ".join(
-                f"{int(r)} ({kl:.2f})" for r, kl in zip(path, wide, strict=True)
-            )
-        )
+        said.append(f"height {height}: " + ", ".join(
+            f"{r['reach']} ({r['kl']:.2f})" for r in part
+        ))
     return Claim(
         "Probe posteriors follow the messages of belief propagation: the observer they are closest "
         f"to sees a larger block in each further layer ({TASKS[model.spec.kind]})",
@@ -159,10 +157,10 @@ def construction_claim(results: Results) -> Claim:
     error = results.exact["construction"]
     if error is None or len(results.planted) == 0:
         return absent(claim, "the construction is for binary trees", paper)
-    wrong = results.planted[~results.planted["agrees"]]
+    wrong = records(results.planted, agrees=False)
     missed = "; ".join(
         f"{r['measure']} in layer {r['layer']}: {r['found']:.2f}, true {r['truth']:.2f}"
-        for r in wrong.to_dict("records")
+        for r in wrong
     )
     return Claim(
         claim, judge(error < 1e-8 and len(wrong) == 0),
@@ -180,28 +178,24 @@ def blocks_claim(results: Results) -> Claim:
     if model is None or model.blocks is None:
         return absent(claim, "no masked model of the full hierarchy in this run", paper)
     table = model.blocks
-    learnt = int(_closest(table, "own block", model.spec.depth))
+    own_block, random = "own block", "random leaves"
+    (whole,) = records(table, allowed=own_block, s=model.spec.depth, closest=True)
     said, held = [], []
     for s in range(model.spec.depth):
-        mine = table[(table["attention to"] == "own block") & (table["s"] == s)]
-        other = table[(table["attention to"] == "random leaves") & (table["s"] == s)]
-        best, own = mine[mine["closest"]].iloc[0], mine[mine["rung"] == s].iloc[0]
-        held.append(int(best["rung"]) == s and best["share"] >= 0.95)
+        (best,) = records(table, allowed=own_block, s=s, closest=True)
+        (own,) = records(table, allowed=own_block, s=s, rung=s)
+        (other,) = records(table, allowed=random, s=s, rung=s)
+        (nearest,) = records(table, allowed=random, s=s, closest=True)
+        held.append(best["rung"] == s and best["share"] >= 0.95)
         said.append(
-            f"s = {s}: closest B_{int(best['rung'])}, KL to B_{s} {own['kl']:.3f} "
-            f"[{own['low']:.3f}, {own['high']:.3f}] (as many random leaves: "
-            f"{float(other[other['rung'] == s]['kl'].iloc[0]):.3f}, closest "
-            f"B_{int(other[other['closest']]['rung'].iloc[0])})"
+            f"s = {s}: closest B_{best['rung']}, KL to B_{s} {own['kl']:.3f} "
+            f"[{own['low']:.3f}, {own['high']:.3f}] (as many random leaves: {other['kl']:.3f}, "
+            f"closest B_{nearest['rung']})"
         )
     return Claim(
         claim, judge(all(held)),
-        f"{model.spec.name}, unlimited closest to B_{learnt}: " + "; ".join(said), paper,
+        f"{model.spec.name}, unlimited closest to B_{whole['rung']}: " + "; ".join(said), paper,
     )
-
-
-def _closest(table: pd.DataFrame, kind: str, s: int) -> float:
-    rows = table[(table["attention to"] == kind) & (table["s"] == s) & table["closest"]]
-    return float(rows["rung"].iloc[0])
 
 
 def ranking_claims(results: Results) -> list[Claim]:
@@ -221,16 +215,15 @@ def ranking_claim(claim: str, model: ModelResults) -> Claim:
     """The four rankings of one model, against relabelled heads."""
     assert model.agreement is not None
     said, held = [], []
-    for level, part in model.agreement.groupby("level"):
-        whole = part[part["first"] == "all"].iloc[0]
+    for level in sorted(set(model.agreement["level"])):
+        (whole,) = records(model.agreement, level=level, first="all")
+        (pair,) = records(model.agreement, level=level, first="attention", second="gates")
         held.append(bool(whole["p"] < ALPHA))
-        pair = part[(part["first"] == "attention") & (part["second"] == "gates")].iloc[0]
         said.append(
-            f"level {level}: mean rho {whole['rho']:.2f}, {p_value(float(whole['p']))}; attention "
+            f"level {level}: mean rho {whole['rho']:.2f}, {p_value(whole['p'])}; attention "
             f"and gates {pair['rho']:.2f} [{pair['low']:.2f}, {pair['high']:.2f}]"
         )
-    stairs = model.stairs["B_s"]
-    learnt = int(stairs["closest"].iloc[-1])
+    learnt = model.path("B_s")[-1]
     due = [ok for level, ok in enumerate(held, start=1) if level <= learnt]
     return Claim(
         f"{claim} ({model.spec.name})", judge(all(due)) if due else UNTESTED,
@@ -246,9 +239,9 @@ def sets_claim(model: ModelResults) -> Claim:
     claim = f"The two heads that look most at height s carry the level-s part ({model.spec.name})"
     if len(model.sets) == 0:
         return absent(claim, "too few heads")
-    learnt = int(model.stairs["B_s"]["closest"].iloc[-1])
+    learnt = model.path("B_s")[-1]
     said, held = [], []
-    for row in model.sets.to_dict("records"):
+    for row in records(model.sets):
         ok = row["p"] < ALPHA and row["low"] > 0
         if row["level"] <= learnt:
             held.append(bool(ok))
@@ -264,11 +257,6 @@ def sets_claim(model: ModelResults) -> Claim:
     )
 
 
-def numbers(values: np.ndarray) -> str:
+def numbers(found: Sequence[float]) -> str:
     """Numbers with two decimals, side by side."""
-    return " ".join(f"{value:.2f}" for value in values)
-
-
-def share(value: float) -> str:
-    """A share as percent."""
-    return f"{percent(value)} %"
+    return " ".join(f"{value:.2f}" for value in found)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mechprobe.studies.claims import FAILED, HELD, UNTESTED, Claim, judge, percent
 from mechprobe.studies.hierarchy.results import ModelResults, Results, rise_then_fall
+from mechprobe.studies.hierarchy.rows import records, values
 from mechprobe.studies.hierarchy.sequences import IN, OUT
 from mechprobe.studies.hierarchy.trajectory import BLOCKS, FILTERS
 from mechprobe.trees import inversions
@@ -33,7 +36,7 @@ def control_claim(results: Results) -> Claim:
         if not model.spec.full or model.spec.variant:
             continue
         row = model.final_accuracy(IN)
-        least = 1 / _q(row)
+        least = 1 / row["symbols"]
         if model.spec.kind == "root":
             least = float(row[f"BP_{model.spec.depth}"])
         learned.append(float(row["low"]) > least)
@@ -72,7 +75,7 @@ def exact_inference(results: Results, kind: str) -> Claim:
     model = results.main(kind, 0)
     if model is None:
         return absent(claim, "no such model in this run", prototype)
-    row, kl = model.final_accuracy(IN), model.final_kl(IN).loc[0]
+    row, kl = model.final_accuracy(IN), model.final_kl(IN)[0]
     best = float(row["BP_0"])
     numbers = (
         f"accuracy {percent(row['accuracy'])} [{percent(row['low'])}, {percent(row['high'])}] "
@@ -83,7 +86,7 @@ def exact_inference(results: Results, kind: str) -> Claim:
         held = row["accuracy"] >= 0.97 and kl["high"] <= 0.10
     else:
         block = model.final_kl(IN, BLOCKS)
-        top = block.loc[max(0, model.spec.depth - 1)]
+        top = block[max(0, model.spec.depth - 1)]
         numbers += f", KL(B_{model.spec.depth - 1} || model) {interval(top)}"
         held = row["accuracy"] >= best - 0.04 and top["kl"] <= 0.03
     return Claim(claim, judge(bool(held)), numbers, prototype)
@@ -101,9 +104,9 @@ def outside(results: Results) -> Claim:
         row, kl = model.final_accuracy(OUT), model.final_kl(OUT)
         said.append(
             f"{model.spec.name}: same first choice as BP_0 in {percent(row['agreement'])} %, KL "
-            f"{interval(kl.loc[0])}, closest BP_{int(kl['kl'].idxmin())}"
+            f"{interval(kl[0])}, closest BP_{nearest(kl)}"
         )
-        held.append(row["agreement"] >= 0.9 and kl.loc[0, "kl"] <= 0.2)
+        held.append(row["agreement"] >= 0.9 and kl[0]["kl"] <= 0.2)
     if not said:
         return absent(claim, "no model of the full hierarchy in this run", paper)
     return Claim(claim, judge(all(held)), "; ".join(said), paper)
@@ -130,16 +133,15 @@ def staircase_claim(results: Results, kind: str) -> Claim:
     if model is None:
         return absent(claim, "no such model in this run", paper)
     depth = model.spec.depth
-    stairs = model.stairs[FILTERS]
-    stairs = stairs[stairs["step"] > 0]
-    path = compressed(stairs["closest"].tolist())
+    every = model.path()
+    path = compressed(every)
     wanted = max(2, depth) if kind == "root" else min(3, depth)
-    wrong = inversions(stairs["closest"].tolist())
-    sure = float((stairs["share"] >= 0.95).mean())
+    wrong = inversions(every)
+    sure = float(np.mean([s >= 0.95 for s in values(model.stairs[FILTERS], "share")]))
     stages = len(set(path))
     held = wrong <= 1 and stages >= wanted and path[0] >= depth - 1
     controls = [
-        f"{other.spec.name} ends at {int(other.stairs[FILTERS]['closest'].iloc[-1])}"
+        f"{other.spec.name} ends at {other.path()[-1]}"
         for other in results.trained(kind) if other.spec.k > 0 and not other.spec.variant
     ]
     numbers = (
@@ -148,8 +150,7 @@ def staircase_claim(results: Results, kind: str) -> Claim:
         "closest level in 95 % of resamples"
     )
     if BLOCKS in model.stairs:
-        steps = model.stairs[BLOCKS]
-        own = compressed(steps[steps["step"] > 0]["closest"].tolist())
+        own = compressed(model.path(BLOCKS))
         numbers += f"; on the ladder of blocks: {', '.join(f'B_{s}' for s in own)}"
     if controls:
         numbers += f"; control, trained on filtered data: {'; '.join(controls)}"
@@ -167,16 +168,13 @@ def rise_and_fall_claim(results: Results) -> Claim:
     if model is None:
         return absent(claim, "no model of the full hierarchy in this run", paper)
     falls = rise_then_fall(model)
-    n = len(model.accuracy)
-    rows = falls[falls["test set"] != "k=1"] if model.spec.depth > 1 else falls
-    held = len(rows) > 0 and bool((rows["fall"] >= 0.10).all())
+    judged = [r for r in records(falls) if r["test set"] != "k=1" or model.spec.depth == 1]
+    held = bool(judged) and all(r["fall"] >= 0.10 for r in judged)
     said = ", ".join(
         f"{r['test set']} {r['fall']:.3f} ({r['peak']:.3f} at {r['peak_at']:,} sequences, then "
-        f"{r['final']:.3f})" for r in falls.to_dict("records")
+        f"{r['final']:.3f})" for r in records(falls)
     )
-    return Claim(
-        claim, judge(held) if n else UNTESTED, f"peak minus final accuracy: {said}", paper
-    )
+    return Claim(claim, judge(held), f"peak minus final accuracy: {said}", paper)
 
 
 def own_level_claim(results: Results) -> Claim:
@@ -196,15 +194,14 @@ def own_level_claim(results: Results) -> Claim:
     said, held = [], []
     for model in rows:
         kl = model.final_kl(IN)
-        best = int(kl["kl"].idxmin())
-        others = kl["kl"].drop(model.spec.k)
-        ratio = float(others.min() / kl.loc[model.spec.k, "kl"])
+        best, own = nearest(kl), kl[model.spec.k]
+        ratio = min(r["kl"] for k, r in kl.items() if k != model.spec.k) / own["kl"]
         ok = best == model.spec.k and ratio >= 3
         if model.spec.k >= 2:
-            ok = ok and kl.loc[model.spec.k, "kl"] <= 0.08
+            ok = ok and own["kl"] <= 0.08
         held.append(ok)
         said.append(
-            f"{model.spec.name}: KL to BP_{model.spec.k} {interval(kl.loc[model.spec.k])}, closest "
+            f"{model.spec.name}: KL to BP_{model.spec.k} {interval(own)}, closest "
             f"BP_{best}, next best {ratio:.1f} times"
         )
     return Claim(claim, judge(all(held)), "; ".join(said), paper)
@@ -221,16 +218,15 @@ def scaling_claim(results: Results) -> Claim:
     if len(table) == 0:
         return absent(claim, "no model of the full hierarchy in this run", paper)
     said, held = [], []
-    for name, part in table.groupby("model", sort=False):
-        part = part.dropna(subset=["sequences"]).sort_values("level", ascending=False)
-        part = part[part["level"] < part["depth"]]
+    for name in dict.fromkeys(table["model"]):
+        part = [r for r in records(table, model=name)
+                if r["level"] < r["depth"] and not math.isnan(r["sequences"])]
         if len(part) < 2:
             continue
-        counts = part["sequences"].to_numpy(float)
-        held.append(bool((np.diff(counts) >= 0).all() and counts[-1] >= 2 * counts[0]))
+        counts = [r["sequences"] for r in part]
+        held.append(bool(min(np.diff(counts)) >= 0 and counts[-1] >= 2 * counts[0]))
         said.append(f"{name}: " + ", ".join(
-            f"k <= {int(r['level'])} after {int(r['sequences']):,}"
-            for r in part.to_dict("records")
+            f"k <= {int(r['level'])} after {int(r['sequences']):,}" for r in part
         ))
     if not said:
         return absent(claim, "no staircase with two levels below the first", paper)
@@ -243,7 +239,7 @@ def compressed(values: list[int]) -> list[int]:
     return [v for i, v in enumerate(found) if i == 0 or v != found[i - 1]]
 
 
-def interval(row: pd.Series) -> str:
+def interval(row: Mapping[str, Any]) -> str:
     """A divergence with its interval, where it has one."""
     low, high = float(row["low"]), float(row["high"])
     if math.isnan(low):
@@ -251,23 +247,22 @@ def interval(row: pd.Series) -> str:
     return f"{row['kl']:.3g} [{low:.3g}, {high:.3g}]"
 
 
-def _q(row: pd.Series) -> float:
-    """Symbols to guess from: kept beside each accuracy."""
-    return float(row["symbols"])
+def nearest(kl: Mapping[int, Mapping[str, Any]]) -> int:
+    """The rung of least divergence."""
+    return min(kl, key=lambda rung: kl[rung]["kl"])
 
 
 def all_final(results: Results) -> pd.DataFrame:
     """Every model at the end of training, one row a model and kind of sequences."""
     rows = []
     for model in results.models.values():
-        last = model.accuracy[model.accuracy["step"] == model.accuracy["step"].max()]
-        for drawn in last["sequences drawn"]:
-            row = model.final_accuracy(drawn).to_dict()
+        for drawn in dict.fromkeys(model.accuracy["drawn"]):
+            row = model.final_accuracy(drawn)
             if drawn in (IN, OUT):
                 kl = model.final_kl(drawn)
-                own = kl.loc[model.spec.k]
-                row |= {"closest": int(kl["kl"].idxmin()), "kl_own": own["kl"],
-                        "kl_own_low": own["low"], "kl_own_high": own["high"]}
+                own = kl[model.spec.k]
+                row |= {"closest": nearest(kl), "kl_own": own["kl"], "kl_own_low": own["low"],
+                        "kl_own_high": own["high"]}
             rows.append(row)
     return pd.DataFrame(rows)
 

@@ -9,7 +9,6 @@ from mechprobe.studies.hierarchy.judge import judge_all
 from mechprobe.studies.hierarchy.pictures import draw
 from mechprobe.studies.hierarchy.results import Results, gather, rise_then_fall
 from mechprobe.studies.hierarchy.settings import Settings
-from mechprobe.studies.hierarchy.trajectory import FILTERS
 from mechprobe.studies.hierarchy.verdict_training import all_final, compressed
 
 QUESTION = (
@@ -62,13 +61,12 @@ def summary(results: Results) -> list[str]:
         if model.spec.variant:
             continue
         row, kl = model.final_accuracy("held out"), model.final_kl("held out")
-        stairs = model.stairs[FILTERS]
-        path = compressed(stairs[stairs["step"] > 0]["closest"].tolist())
+        path = compressed(model.path())
         lines.append(
             f"{model.spec.name}: after {int(row['sequences']):,} sequences accuracy "
             f"{row['accuracy']:.3f} [{row['low']:.3f}, {row['high']:.3f}] against "
             f"{row[f'BP_{model.spec.k}']:.3f} of exact inference at its own filter level, KL "
-            f"{kl.loc[model.spec.k, 'kl']:.3f} nats; closest filter level over training "
+            f"{kl[model.spec.k]['kl']:.3f} nats; closest filter level over training "
             f"{', '.join(map(str, path))}."
         )
     return lines
