@@ -8,8 +8,8 @@ by its own loss on held-out sentences. Probes that have stopped leave the comput
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -48,6 +48,24 @@ class ProbeBank:
     epochs: np.ndarray
     settings: ProbeSettings
     seed: int
+
+    def at(self, wanted: Iterable[Stream | str]) -> ProbeBank:
+        """The probes of some of the streams.
+
+        Raises:
+            InputError: a stream that has no probe here.
+        """
+        chosen = tuple(Stream.parse(one) for one in wanted)
+        if missing := [str(one) for one in chosen if one not in self.streams]:
+            raise InputError(
+                f"no probe of {missing[0]} here; there are {', '.join(map(str, self.streams))}"
+            )
+        places = [self.streams.index(one) for one in chosen]
+        params = {name: value[places] for name, value in self.params.items()}
+        return replace(
+            self, streams=chosen, params=params, dev_loss=self.dev_loss[places],
+            epochs=self.epochs[places],
+        )  # fmt: skip
 
     def table(self) -> pd.DataFrame:
         """One row a stream: part, layer, best held-out loss, epochs."""

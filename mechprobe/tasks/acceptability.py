@@ -128,11 +128,7 @@ def word_order(sentences: Sequence[Sentence], *, seed: int = 0) -> Judged:
     for sentence, broken in zip(sentences, wrong[rng.permutation(len(sentences))], strict=True):
         words = list(sentence.words)
         if broken:
-            tags = sentence.upos
-            can = [
-                i for i in range(len(words) - 1)
-                if tags[i] != tags[i + 1] and "PUNCT" not in tags[i : i + 2]
-            ]  # fmt: skip
+            can = exchangeable(sentence)
             if not can:
                 raise InputError(
                     f"sentence {' '.join(words)!r} has no neighbours of different parts of speech "
@@ -143,6 +139,15 @@ def word_order(sentences: Sequence[Sentence], *, seed: int = 0) -> Judged:
         texts.append((" ".join(words), 0 if broken else ACCEPTABLE))
     labels = np.array([label for _, label in texts], dtype=np.int64)
     return Judged(tuple(t for t, _ in texts), labels, ("",) * len(texts), "word order")
+
+
+def exchangeable(sentence: Sentence) -> list[int]:
+    """First places of neighbours of different parts of speech, neither of them punctuation."""
+    tags = sentence.upos
+    return [
+        i for i in range(len(tags) - 1)
+        if tags[i] != tags[i + 1] and "PUNCT" not in tags[i : i + 2]
+    ]  # fmt: skip
 
 
 def encode_judged(

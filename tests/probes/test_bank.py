@@ -133,6 +133,16 @@ def test_the_best_epoch_is_kept_and_the_loss_is_its_own(data):
     assert table["dev_loss"].tolist() == bank.dev_loss.tolist()
 
 
+def test_some_of_the_probes_are_those_probes(data):
+    train, dev = data()
+    bank = fit_bank(OBJECTIVES["depth"], train, dev, ProbeSettings(epochs=1))
+    some = bank.at(["resid.2", "resid.0"])
+    expected = bank_losses(bank, dev)[[2, 0]]
+    np.testing.assert_allclose(bank_losses(some, dev.at(some.streams)), expected)
+    with pytest.raises(InputError, match=r"no probe of resid\.9 here"):
+        bank.at(["resid.9"])
+
+
 def test_values_by_layer_are_a_table():
     streams = [Stream("resid", 0), Stream("resid", 1), Stream("mlp_out", 0)]
     frame = by_layer(streams, [1.0, 2.0, 3.0])

@@ -1,0 +1,117 @@
+"""The study's sentences: a generated treebank, EWT and PUD, or any CoNLL-U file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mechprobe.errors import InputError
+from mechprobe.runs import Run
+from mechprobe.studies.topology.settings import OWN, Settings
+from mechprobe.tasks.treebank import Sentence
+from mechprobe.tasks.treebank_grammar import generate_treebank
+from mechprobe.tasks.treebank_sources import TREEBANKS, load_treebank
+
+SCORED = ("test", "second")
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """Sentences by part: train, dev, test, maybe second; and what the encoder is trained on."""
+
+    parts: dict[str, tuple[Sentence, ...]]
+    pretrain: tuple[Sentence, ...] = ()
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """The parts that scores are reported on."""
+        return tuple(part for part in SCORED if part in self.parts)
+
+
+def prepare(settings: Settings) -> StudyData:
+    """Read or generate the sentences.
+
+    Raises:
+        InputError: a treebank that is missing, malformed or too small.
+    """
+    wanted = {"train": settings.n_train, "dev": settings.n_dev, "test": settings.n_test}
+    pretrain: tuple[Sentence, ...] = ()
+    if settings.treebank == OWN:
+        n_own = 0 if settings.encoder else settings.n_pretrain
+        drawn = _shuffled(generate_treebank(sum(wanted.values()) + n_own, seed=settings.seed),
+                          settings.seed)
+        parts = _cut(drawn, wanted)
+        pretrain = tuple(drawn[sum(wanted.values()):])
+    elif settings.treebank in TREEBANKS:
+        parts = {
+            part: _sample(
+                load_treebank(settings.treebank, part, data_dir=settings.data_dir), n, settings.seed
+            )
+            for part, n in wanted.items()
+        }
+    else:
+        parts = _split_file(settings, wanted)
+    if settings.second is not None:
+        whole = load_treebank(settings.second, "test", data_dir=settings.data_dir)
+        parts["second"] = _sample(whole, settings.n_second, settings.seed)
+    if settings.encoder is None and not pretrain:
+        pretrain = parts["train"]
+    return StudyData(parts, pretrain)
+
+
+def _split_file(settings: Settings, wanted: dict[str, int]) -> dict[str, tuple[Sentence, ...]]:
+    """One file in three: a tenth each for choosing and for testing, at most what is wanted."""
+    drawn = _shuffled(load_treebank(settings.treebank), settings.seed)
+    tenth = len(drawn) // 10
+    if tenth < 5:
+        raise InputError(
+            f"{settings.treebank} holds {len(drawn)} sentences; a tenth of them is held out twice, "
+            "so give a file with 50 or more"
+        )
+    held = {"dev": min(tenth, wanted["dev"]), "test": min(tenth, wanted["test"])}
+    parts = _cut(drawn, held)
+    rest = drawn[sum(held.values()):]
+    return {"train": tuple(rest[: wanted["train"]]), **parts}
+
+
+def _cut(drawn: Sequence[Sentence], sizes: dict[str, int]) -> dict[str, tuple[Sentence, ...]]:
+    parts, start = {}, 0
+    for part, n in sizes.items():
+        parts[part] = tuple(drawn[start : start + n])
+        start += n
+    return parts
+
+
+def _shuffled(sentences: Sequence[Sentence], seed: int) -> list[Sentence]:
+    order = np.random.default_rng(seed).permutation(len(sentences))
+    return [sentences[i] for i in order]
+
+
+def _sample(sentences: Sequence[Sentence], n: int, seed: int) -> tuple[Sentence, ...]:
+    """At most n different sentences, in the treebank's order."""
+    rng = np.random.default_rng(seed)
+    chosen = rng.choice(len(sentences), min(n, len(sentences)), replace=False)
+    return tuple(sentences[i] for i in np.sort(chosen))
+
+
+def digest(data: StudyData) -> str:
+    """SHA-256 of every sentence and tree."""
+    found = hashlib.sha256()
+    for part, sentences in sorted({**data.parts, "pretrain": data.pretrain}.items()):
+        for s in sentences:
+            found.update(json.dumps([part, s.words, s.heads, s.upos]).encode())
+    return found.hexdigest()
+
+
+def refuse_other_data(data: StudyData, run: Run) -> None:
+    """Raise InputError when the run was begun with other sentences."""
+    now = digest(data)
+    if run.unit("data", lambda: {"sha256": now})["sha256"] != now:
+        raise InputError(
+            f"{run.folder} holds a run on other sentences: the treebank's files have changed "
+            "since; give another folder with --out"
+        )
