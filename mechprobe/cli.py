@@ -158,7 +158,8 @@ def selfcheck(given: argparse.Namespace) -> int:
     if given.record is not None:
         print(f"record: {checks.record(detail, given.seed, given.record)}")
     print(checks.as_markdown(checks.summary(detail)))
-    mine = [row for row in detail.to_dict("records") if row["method"] == checks.FINDER]
+    rows = [{str(k): v for k, v in row.items()} for row in detail.to_dict("records")]
+    mine = [row for row in rows if row["method"] == checks.FINDER]
     missed = [row for row in mine if not row["exact"]]
     for row in missed:
         print("missed: {case}, {set}: truth {truth}; found".format(**row),
@@ -287,6 +288,10 @@ def run(study: Study, given: argparse.Namespace, words: list[str]) -> int:
     check_folder("--out", given.out)
     if given.record is not None:
         check_folder("--record", given.record)
+        if given.record.is_dir():
+            from mechprobe.show.record import check_target
+
+            check_target(given.record)
     study.check(settings)
     page = study.run(settings, given.out, command=shlex.join(["mechprobe", *words]))
     if given.record is not None:

@@ -205,6 +205,8 @@ def test_a_folder_with_other_things_in_it_is_refused(capsys, tmp_path):
     (tmp_path / "thesis" / "chapter.txt").write_text("mine")
     assert "is not empty and holds no run" in refusal(capsys, *TINY, "--out", "thesis")
     assert "holds no run" in refusal(capsys, "report", "thesis")
+    said = refusal(capsys, *TINY, "--out", "run", "--record", "thesis", "--ood-groups", "not_swop")
+    assert "thesis holds 'chapter.txt' and no summary.md" in said  # before the run, not after it
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "mine"
 
 
