@@ -95,7 +95,7 @@ def find_subnetworks(
     accept = torch.from_numpy(task.accept(dev)).to(device)
     members: list[Subnetwork] = []
     for target in targets:
-        settings = mask_settings(rule, target, steps)
+        settings = rule_settings(rule, target, steps)
         found = search(
             model, batches, [Member(seed, target) for seed in seeds], grid, stands, settings,
             chunk=chunk, store=None if store is None else store(f"masks-{target}"),
@@ -186,7 +186,7 @@ def score_members(
     ]
 
 
-def mask_settings(rule: str, sparsity: float, steps: int | None) -> MaskSettings:
+def rule_settings(rule: str, sparsity: float, steps: int | None) -> MaskSettings:
     """The settings of a rule by name, scaled to ``steps`` when given."""
     published = rule == "published"
     settings = published_settings(sparsity) if published else MaskSettings(rule=cast(Any, rule))

@@ -16,8 +16,8 @@ from mechprobe.locate.search import (
     binarise,
     choose_sites,
     find_subnetworks,
-    mask_settings,
     mask_tensors,
+    rule_settings,
     score_members,
     search,
 )
@@ -145,9 +145,9 @@ def test_the_published_rule_by_name(model, task):
     net = find_subnetworks(model, task, seeds=[0], rule="published", **QUICK)[0]
     assert net.settings["rule"] == "published"
     assert (net.settings["accumulation"], net.settings["init"]) == (4, 10.0)
-    assert mask_settings("published", 0.5, None).steps == 9_300
-    assert mask_settings("expected", 0.5, None) == MaskSettings()
-    assert mask_settings("expected", 0.5, 50).lr_warmup_steps == 2
+    assert rule_settings("published", 0.5, None).steps == 9_300
+    assert rule_settings("expected", 0.5, None) == MaskSettings()
+    assert rule_settings("expected", 0.5, 50).lr_warmup_steps == 2
 
 
 def test_open_members_score_as_the_full_model(model, task):

@@ -14,10 +14,8 @@ from mechprobe.locate.masks import (
     MaskSettings,
     Member,
     full_model_logits,
-    published_settings,
-    scaled,
 )
-from mechprobe.locate.search import search
+from mechprobe.locate.search import rule_settings, search
 from mechprobe.locate.subnetworks import SubnetworkSet
 from mechprobe.models.decoder_classifier import Classifier
 from mechprobe.models.edits import site_grid
@@ -63,10 +61,9 @@ def plans(settings: Settings) -> list[Plan]:
 
 def mask_settings(settings: Settings, sparsity: float) -> MaskSettings:
     """Mask settings of the run for one sparsity; ``mask_steps`` 0 keeps the rule's own number."""
-    own = published_settings(sparsity) if settings.rule == "published" else MaskSettings()
-    own = scaled(own, settings.mask_steps) if settings.mask_steps else own
     return replace(
-        own, lr=settings.mask_lr, lambda_lr=settings.mask_lambda_lr,
+        rule_settings(settings.rule, sparsity, settings.mask_steps or None),
+        lr=settings.mask_lr, lambda_lr=settings.mask_lambda_lr,
         accumulation=settings.mask_accumulation,
     )
 
