@@ -1,0 +1,157 @@
+"""Claims from scores made by hand: held where they should be, and not where they should not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mechprobe.probes.sentence_scores import SentenceScore
+from mechprobe.studies.topology import verdict
+from mechprobe.studies.topology.results import Results, inequality_table, mean_score
+from mechprobe.studies.topology.settings import PRESETS
+from mechprobe.studies.topology.verdict import FAILED, HELD, UNTESTED
+from mechprobe.studies.topology.write import finetune_summary
+
+NAMES = ("resid.0", "resid.1", "resid.2", "resid.3", "attn_out.0")
+N = 60
+SETTINGS = replace(PRESETS["laptop"], n_boot=200, n_train=500)
+
+
+def score(values, names=NAMES, noise=0.02, seed=0):
+    rng = np.random.default_rng(seed)
+    top = 10 * (np.array(values)[:, None] + noise * rng.normal(size=(len(names), N)))
+    return SentenceScore(tuple(names), top, np.full(N, 10.0), np.zeros(N, dtype=np.int64))
+
+
+def results(**changed) -> Results:
+    values = {
+        ("trained", "uuas"): (0.5, 0.6, 0.7, 0.6, 0.4),
+        ("untrained", "uuas"): (0.45, 0.44, 0.43, 0.4, 0.2),
+        ("trained", "x_ssp"): (0.02, 0.03, 0.04, 0.05, 0.06),
+        ("untrained", "x_ssp"): (0.2, 0.2, 0.2, 0.2, 0.2),
+        ("trained", "x_ssp_at_sp"): (0.1, 0.1, 0.1, 0.1, 0.1),
+        ("trained", "x_sp"): (1.0, 0.7, 0.4, 0.9, 1.5),
+        ("untrained", "x_sp"): (1.1, 1.1, 1.1, 1.2, 1.5),
+        ("trained", "x_essp"): (2.0, 2.0, 2.0, 2.0, 2.0),
+        ("trained", "upos"): (0.9, 0.9, 0.9, 0.9, 0.9),
+        ("trained", "upos-control"): (0.6, 0.6, 0.6, 0.6, 0.6),
+        ("untrained", "upos"): (0.7, 0.7, 0.7, 0.7, 0.7),
+        ("untrained", "upos-control"): (0.65, 0.65, 0.65, 0.65, 0.65),
+    }
+    for key, found in changed.pop("values", {}).items():
+        values[key] = found
+    scores = {}
+    for place, ((model, metric), found) in enumerate(values.items()):
+        for part in ("dev", "test"):
+            scores[model, part, metric] = score(found, seed=2 * place + (part == "dev"))
+    chain = {("chain", "test", "uuas"): score((0.45,), ("chain",))}
+    flat = dict.fromkeys(NAMES, 0.0)
+    probes = {("trained", "ssp"): {"flat": {"test": flat}}}
+    return Results(SETTINGS, ("test",), scores, chain, probes, **changed)
+
+
+def test_trees_are_found_where_they_beat_untrained_and_chain():
+    claim = verdict.probes_find_trees(results())
+    assert claim.verdict == HELD
+    assert "UUAS at resid.2" in claim.numbers
+    low = results(values={("untrained", "uuas"): (0.6, 0.6, 0.6, 0.6, 0.6)})
+    assert verdict.probes_find_trees(low).verdict == FAILED
+    many = results()
+    many = Results(
+        replace(SETTINGS, n_train=2000), many.parts, many.scores, many.baselines, many.probes
+    )
+    assert verdict.probes_find_trees(many).verdict == HELD
+    near = {("trained", "uuas"): (0.5, 0.55, 0.6, 0.55, 0.4)}
+    assert verdict.probes_find_trees(results(values=near)).verdict == HELD
+    tough = results(values=near)
+    tough = Results(
+        replace(SETTINGS, n_train=2000), tough.parts, tough.scores, tough.baselines, tough.probes
+    )
+    assert verdict.probes_find_trees(tough).verdict == FAILED
+
+
+def test_selectivity_is_asked_of_the_trained_model_only():
+    assert verdict.probes_are_selective(results()).verdict == HELD
+    same = {("untrained", "upos-control"): (0.4, 0.4, 0.4, 0.4, 0.4)}
+    assert verdict.probes_are_selective(results(values=same)).verdict == FAILED
+
+
+def test_the_bounds_are_counted_stream_by_stream():
+    assert verdict.lower_bound(results()).verdict == HELD
+    one = {("trained", "x_ssp"): (0.02, 0.03, 0.6, 0.05, 0.06)}
+    claim = verdict.lower_bound(results(values=one))
+    assert claim.verdict == FAILED
+    assert "in 4 of 5" in claim.numbers
+    assert verdict.upper_bound(results()).verdict == HELD
+    one = {("trained", "x_essp"): (2.0, 2.0, 0.2, 2.0, 2.0)}
+    claim = verdict.upper_bound(results(values=one))
+    assert claim.verdict == FAILED
+    assert "in 4 of 5 streams; in 1 X_essp is smaller" in claim.numbers
+    table = inequality_table(results(values=one)).set_index("stream")
+    assert table.loc["resid.2", "essp_minus_sp"] == pytest.approx(0.2 - 0.4, abs=0.02)
+
+
+def test_the_layers_are_divided_only_when_the_best_is_inside_and_beyond_the_null():
+    assert verdict.division_of_work(results()).verdict == HELD
+    last = {("trained", "x_sp"): (1.0, 0.7, 0.4, 0.3, 1.5)}
+    assert verdict.division_of_work(results(values=last)).verdict == FAILED
+    null = {("untrained", "x_sp"): (1.7, 1.1, 0.9, 1.2, 1.5)}
+    assert verdict.division_of_work(results(values=null)).verdict == FAILED
+
+
+def test_separation_counts_points_of_the_residual_stream_and_flat_labels():
+    assert verdict.separates_training(results()).verdict == HELD
+    mixed = {("untrained", "x_ssp"): (0.001, 0.001, 0.2, 0.2, 0.2)}
+    claim = verdict.separates_training(results(values=mixed))
+    assert claim.verdict == FAILED
+    assert "larger at 1 (resid.1)" in claim.numbers or "larger at 2" in claim.numbers
+
+
+def head(name, change, excess, p, turned_low):
+    return {"head": name, "change": change, "change_low": change - 0.01,
+            "change_high": change + 0.01, "turned": change - excess, "turned_low": turned_low,
+            "excess": excess, "p_corrected": p}
+
+
+def test_heads_must_fall_below_every_turn_and_surely():
+    rows = [head("0.1", -0.2, -0.15, 0.001, -0.06), head("1.2", -0.2, -0.15, 0.2, -0.06),
+            head("1.3", -0.05, -0.01, 0.001, -0.06), head("2.0", 0.1, 0.1, 0.001, -0.06)]
+    claim = verdict.heads_carry(results(heads={"uuas": {"table": rows}}))
+    assert claim.verdict == HELD
+    assert claim.numbers.startswith("1 of 4 heads")
+    assert "by layer: 0: 1" in claim.numbers
+    assert verdict.heads_carry(results(heads={"uuas": {"table": rows[1:]}})).verdict == FAILED
+    assert verdict.heads_carry(results()).verdict == UNTESTED
+
+
+def tuned(plain, pulled):
+    return [
+        {"condition": name, "seed": i, "mcc": value, "collapsed": value == 0, "accuracy": 0.7,
+         "probe_loss_before": {"resid.2": 1.0}, "probe_loss_after": {"resid.2": 0.1}}
+        for name, values in (("plain", plain), ("resid.2", pulled))
+        for i, value in enumerate(values)
+    ]  # fmt: skip
+
+
+def test_regularising_helps_only_with_its_interval_and_collapses_are_told():
+    better = tuned((0.5, 0.52, 0.48), (0.6, 0.63, 0.59))
+    good = verdict.regularising_helps(results(finetuned=better))
+    assert good.verdict == HELD
+    assert "fell 10.0-fold" in good.numbers
+    wild = verdict.regularising_helps(results(finetuned=tuned((0.5, 0.52, 0.48), (0.9, 0.0, 0.8))))
+    assert wild.verdict == FAILED
+    assert "1 of 3 collapsed" in wild.numbers
+    gone = verdict.regularising_helps(results(finetuned=tuned((0.0, 0.0), (0.3, 0.4))))
+    assert gone.verdict == UNTESTED
+    assert verdict.regularising_helps(results()).verdict == UNTESTED
+    table = finetune_summary(results(finetuned=tuned((0.5, 0.52, 0.48), (0.9, 0.0, 0.8))))
+    assert table["collapsed"].tolist() == [0, 1]
+    assert table["gain"].tolist() == pytest.approx([0, np.mean((0.9, 0, 0.8)) - 0.5])
+
+
+def test_the_mean_of_untrained_models_is_by_sentence():
+    first, second = score((0.1,) * 5, seed=1), score((0.3,) * 5, seed=2)
+    both = mean_score([first, second])
+    np.testing.assert_allclose(both.value(), (first.value() + second.value()) / 2)
