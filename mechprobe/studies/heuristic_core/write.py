@@ -9,6 +9,7 @@ from mechprobe.studies.heuristic_core.data import StudyData
 from mechprobe.studies.heuristic_core.judge import judge_all
 from mechprobe.studies.heuristic_core.pictures import draw
 from mechprobe.studies.heuristic_core.results import Results, gather, searched_sparsities
+from mechprobe.studies.heuristic_core.search import mask_settings
 from mechprobe.studies.heuristic_core.settings import Settings
 from mechprobe.studies.heuristic_core.verdict import percent
 
@@ -168,11 +169,12 @@ def sections(
         ),
         section(
             "Do the further heads depend on the core?", [
-                "Path patching in the full model: the core's heads are closed, the heads that only "
-                "the best subnetwork keeps are recomputed, and only their new outputs are put into "
-                "an otherwise untouched run. Numbers are drops of the log odds of the right answer "
-                "(nats) on out-of-domain examples not used to choose anything. Where all of those "
-                "have one label, a path that only shifts the model towards that label counts too.",
+                "Path patching in the full model: the core's heads are closed, the further heads "
+                "(those the best subnetwork keeps beside the core) are recomputed, and only their "
+                "new outputs are put into an otherwise untouched run. Numbers are drops of the log "
+                "odds of the right answer (nats) on out-of-domain examples not used to choose "
+                "anything. Where all of those have one label, a path that only shifts the model "
+                "towards that label counts too.",
             ],
             tabled("dependence", "Paths from the core through the further heads"),
             each("dependence", "The core's path beside paths from random heads"),
@@ -202,10 +204,16 @@ def sections(
     ]
 
 
+def mask_steps(settings: Settings) -> str:
+    """Steps of one mask, of each sparsity where the rule gives them different ones."""
+    found = [mask_settings(settings, sparsity).steps for sparsity in settings.sparsities]
+    return " or ".join(f"{steps:,}" for steps in dict.fromkeys(found))
+
+
 def notes(settings: Settings, data: StudyData) -> list[str]:
     """What a reader must know to judge the numbers."""
     found = [
-        f"Sparsity rule: {settings.rule}; {settings.mask_steps or 'published'} steps a mask; "
+        f"Sparsity rule: {settings.rule}; {mask_steps(settings)} steps a mask; "
         f"baseline: {settings.baseline}; KL to the full model's outputs, never the labels.",
         f"Cut to {settings.max_length} tokens: {data.train.n_truncated} training pairs, "
         f"{data.dev.n_truncated} of {len(data.dev.examples)} in-domain and "

@@ -9,6 +9,7 @@ import pytest
 from mechprobe.locate.masks import published_settings
 from mechprobe.studies.heuristic_core.search import mask_settings
 from mechprobe.studies.heuristic_core.settings import PRESETS
+from mechprobe.studies.heuristic_core.write import mask_steps
 
 
 @pytest.mark.parametrize("rule", ["expected", "published"])
@@ -24,3 +25,9 @@ def test_every_mask_setting_counts_under_both_rules(rule):
 def test_the_paper_preset_is_as_published():
     for sparsity in PRESETS["paper"].sparsities:
         assert mask_settings(PRESETS["paper"], sparsity) == published_settings(sparsity)
+
+
+def test_the_report_says_how_many_steps_a_mask_took():
+    assert mask_steps(replace(PRESETS["tiny"], rule="expected", mask_steps=0)) == "500"
+    assert mask_steps(PRESETS["tiny"]) == "40"
+    assert mask_steps(PRESETS["paper"]) == "9,300 or 10,420"
