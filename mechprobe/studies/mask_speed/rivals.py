@@ -1,0 +1,164 @@
+"""What a user would use instead of the engine, each giving the loss and gate gradients of a vector.
+
+``published``: the formulation of Bhaskar et al. 2024: a Hugging Face model, masks multiplied in
+front of W_O and on each MLP's output, the full model run in every step, plain autograd.
+``hooks``: TransformerLens' own encoder and its hooks, the full model's logits known.
+``vmap``: ``torch.func.vmap`` of a plain functional model over the masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mechprobe.models import build_encoder, to_hf
+from mechprobe.sites import Site
+from mechprobe.studies.mask_speed.shapes import VOCABULARY, Case
+from mechprobe.tasks.metrics import kl
+
+Result = tuple[Tensor, Tensor]
+
+
+def split(case: Case, gates: Tensor) -> tuple[Tensor, Tensor]:
+    """Gates [site] as heads [layer, head] and MLPs [layer]."""
+    n = case.grid.n_head_sites
+    return gates[..., :n].unflatten(-1, (-1, case.shape.n_heads)), gates[..., n:]
+
+
+def means(case: Case) -> Mapping[Site, Tensor]:
+    """What closed gates put in place."""
+    return case.baseline.values(case.model, case.batch, case.grid)
+
+
+class Published:
+    """One run a subnetwork: the full model and the masked one in every step."""
+
+    def __init__(self, case: Case) -> None:
+        self.case, self.hf = case, to_hf(case.model).requires_grad_(False)
+        self.inputs: dict[str, Any] = {
+            "input_ids": case.batch.tokens, "token_type_ids": case.batch.segments,
+            "attention_mask": case.batch.attention_mask,
+        }
+        values = means(case)
+        body: Any = self.hf.bert.encoder  # pyright: ignore[reportAttributeAccessIssue]
+        self.gates: Tensor | None = None
+        for layer, block in enumerate(body.layer):
+            head, mlp = values[Site("head", layer)], values[Site("mlp", layer)]
+            block.attention.output.dense.register_forward_pre_hook(self._heads(layer, head))
+            block.output.dense.register_forward_hook(self._mlp(layer, mlp))
+
+    def _heads(self, layer: int, mean: Tensor) -> Callable:
+        def hook(module: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor] | None:
+            if self.gates is None:
+                return None
+            g = split(self.case, self.gates)[0][layer]
+            z = inputs[0].unflatten(-1, (len(g), -1))
+            return (((z - mean) * g[:, None] + mean).flatten(2),)
+
+        return hook
+
+    def _mlp(self, layer: int, mean: Tensor) -> Callable:
+        def hook(module: Any, inputs: Any, out: Tensor) -> Tensor | None:
+            if self.gates is None:
+                return None
+            return (out - mean) * split(self.case, self.gates)[1][layer] + mean
+
+        return hook
+
+    def __call__(self, gates: Tensor) -> Result:
+        leaf = gates.clone().requires_grad_()
+        self.gates = None
+        with torch.no_grad():
+            full = self.hf(**self.inputs).logits
+        self.gates = leaf
+        loss = kl(full, self.hf(**self.inputs).logits).mean()
+        (slope,) = torch.autograd.grad(loss, leaf)
+        return loss.detach(), slope
+
+
+class Hooks:
+    """TransformerLens' own modules with a hook a layer and kind; the full logits are known."""
+
+    def __init__(self, case: Case) -> None:
+        self.case, shape = case, case.shape
+        self.encoder: Any = build_encoder(
+            n_layers=shape.n_layers, n_heads=shape.n_heads, d_model=shape.d_model,
+            n_ctx=shape.positions, d_vocab=VOCABULARY,
+        ).to(case.full.device).requires_grad_(False)
+        kept = ("embed.", "blocks.")
+        state = {k: v for k, v in case.model.state_dict().items() if k.startswith(kept)}
+        self.encoder.load_state_dict(state, strict=False)
+        self.values = means(case)
+
+    def logits(self, gates: Tensor) -> Tensor:
+        """Logits of one gate vector."""
+        heads, mlps = split(self.case, gates)
+        hooks = []
+        for layer in range(self.case.shape.n_layers):
+            head, mlp = self.values[Site("head", layer)], self.values[Site("mlp", layer)]
+
+            def on_z(z: Tensor, hook: Any, g: Tensor = heads[layer], m: Tensor = head) -> Tensor:
+                return (z - m) * g[:, None] + m
+
+            def on_mlp(out: Tensor, hook: Any, g: Tensor = mlps[layer], m: Tensor = mlp) -> Tensor:
+                return (out - m) * g + m
+
+            name = f"blocks.{layer}"
+            hooks += [(f"{name}.attn.hook_z", on_z), (f"{name}.hook_mlp_out", on_mlp)]
+        batch = self.case.batch
+        with self.encoder.hooks(fwd_hooks=hooks):
+            stream = self.encoder.encoder_output(batch.tokens, batch.segments, batch.attention_mask)
+        return self.case.model.classifier(self.case.model.pooler(stream))
+
+    def __call__(self, gates: Tensor) -> Result:
+        leaf = gates.clone().requires_grad_()
+        loss = self.case.loss(self.logits(leaf), self.case.batch)
+        (slope,) = torch.autograd.grad(loss, leaf)
+        return loss.detach(), slope
+
+
+class Vmapped:
+    """A plain functional encoder under ``torch.func.vmap`` over gate vectors [k, site]."""
+
+    def __init__(self, case: Case) -> None:
+        self.case, self.values = case, means(case)
+        self.weights = {k: v.detach() for k, v in case.model.state_dict().items()}
+        with torch.no_grad():
+            self.stream = case.model.embed(case.batch.tokens, case.batch.segments)
+        self.full = case.full
+
+    def loss(self, gates: Tensor) -> Tensor:
+        """Loss of one gate vector [site]."""
+        w, x = self.weights, self.stream
+        heads, mlps = split(self.case, gates)
+        for layer in range(self.case.shape.n_layers):
+            name = f"blocks.{layer}"
+            q, k, v = (
+                torch.einsum("bpm,imh->bpih", x, w[f"{name}.attn.W_{c}"]) + w[f"{name}.attn.b_{c}"]
+                for c in "QKV"
+            )
+            scores = torch.einsum("bqih,bkih->biqk", q, k) / q.shape[-1] ** 0.5
+            z = torch.einsum("biqk,bkih->bqih", scores.softmax(-1), v)
+            mean = self.values[Site("head", layer)]
+            z = (z - mean) * heads[layer][:, None] + mean
+            out = torch.einsum("bpih,ihm->bpm", z, w[f"{name}.attn.W_O"]) + w[f"{name}.attn.b_O"]
+            x = self._norm(x + out, f"{name}.ln1")
+            hidden = F.gelu(x @ w[f"{name}.mlp.W_in"] + w[f"{name}.mlp.b_in"])
+            out = hidden @ w[f"{name}.mlp.W_out"] + w[f"{name}.mlp.b_out"]
+            mean = self.values[Site("mlp", layer)]
+            x = self._norm(x + (out - mean) * mlps[layer] + mean, f"{name}.ln2")
+        pooled = torch.tanh(x[:, 0] @ w["pooler.W"] + w["pooler.b"])
+        logits = F.linear(pooled, w["classifier.weight"], w["classifier.bias"])
+        return kl(self.full, logits).mean()
+
+    def _norm(self, x: Tensor, name: str) -> Tensor:
+        w, b = self.weights[f"{name}.w"], self.weights[f"{name}.b"]
+        return F.layer_norm(x, (x.shape[-1],), w, b, 1e-12)
+
+    def __call__(self, gates: Tensor) -> Result:
+        slopes, losses = torch.func.vmap(torch.func.grad_and_value(self.loss))(gates)
+        return losses, slopes
