@@ -28,11 +28,12 @@ function paint(element, weight) {
   element.style.color = ink;
 }
 
-// props: names [head], weights [head][row][column], rows, columns (tokens), rowTitle, columnTitle.
+// props: names [head], weights [head][row][column], rows, columns (tokens), rowTitle, columnTitle;
+// picked {side: "row" | "column", index} and onPick(picked) if the token picked is kept elsewhere.
 function AttentionRows(mount, props) {
   const { names, weights, rows, columns, rowTitle, columnTitle } = props;
   let head = 0;
-  let picked = null; // {side: "row" | "column", index}
+  let picked = props.picked ?? null;
   const said = node("p", { class: "mp-said", "aria-live": "polite" });
   const token = (side, index, name) =>
     node("button", {
@@ -56,11 +57,13 @@ function AttentionRows(mount, props) {
       paint(cell, weights[head][r][c]);
       cell.title = `${shownToken(rows[r])} → ${shownToken(columns[c])}: ${weights[head][r][c].toFixed(3)}`;
     }));
-    pick(picked?.side ?? "row", picked?.index ?? rows.length - 1);
+    const line = picked?.side === "column" ? columns : rows;
+    pick(picked?.side ?? "row", Math.min(picked?.index ?? rows.length - 1, line.length - 1));
   }
 
   function pick(side, index) {
     picked = { side, index };
+    props.onPick?.(picked);
     const here = side === "row" ? rowTokens : columnTokens;
     const there = side === "row" ? columnTokens : rowTokens;
     const weight = (k) => (side === "row" ? weights[head][index][k] : weights[head][k][index]);

@@ -1,0 +1,196 @@
+"""A behaviour of one model, measured with any set of sites closed, as fast as a click needs.
+
+The untouched model and what stands in for closed sites are run once; a set of closed sites costs
+one pass over the examples, and is remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mechprobe.errors import InputError
+from mechprobe.gates.baselines import Baseline
+from mechprobe.gates.context import CONSTANT, gated
+from mechprobe.gates.reference import gate_edits
+from mechprobe.models.edits import HookedModel, forward, run_with_cache, site_grid
+from mechprobe.show.attention import head_weights
+from mechprobe.show.explorer.outputs import Output, places_read, read_out, told
+from mechprobe.show.tokens_read import Reading, read_text
+from mechprobe.sites import Site
+from mechprobe.stats import bootstrap_mean
+from mechprobe.stats.intervals import Interval
+from mechprobe.tasks.batches import Batch
+from mechprobe.tasks.behaviour import Behaviour
+
+BATCH = 64
+REMEMBERED = 512
+UNCHANGED = 1e-5
+"""A relative change below this is rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What closing a set of sites does.
+
+    Attributes:
+        values: the metric of each example.
+        metric: its mean, with a 95 % bootstrap interval over examples.
+        change: its mean change against the untouched model, paired by example.
+        changed: how far each site's value moved: the root of the summed squared difference over
+            real tokens and examples, as a share of the untouched value's. NaN where closed.
+        log_p: log probability of each output at the place read, [example, output].
+    """
+
+    values: Float[np.ndarray, " example"]
+    metric: Interval
+    change: Interval
+    changed: Float[np.ndarray, " site"]
+    log_p: Float[Tensor, "example output"]
+
+
+class Circuit:
+    """One model on one behaviour, its heads and MLP layers open or closed.
+
+    Args:
+        baseline: what stands in a closed site's place.
+    """
+
+    def __init__(self, model: HookedModel, behaviour: Behaviour, baseline: Baseline) -> None:
+        self.model, self.behaviour, self.baseline = model, behaviour, baseline
+        self.grid = site_grid(model)
+        self.names = [str(site) for site in self.grid]
+        self._batches = behaviour.batches(BATCH)
+        self._stands = [baseline.values(model, batch, self.grid) for batch in self._batches]
+        self._place = places_read(behaviour)
+        self._own: list[Mapping[Site, Tensor]] = []
+        self._known: dict[frozenset[str], Measured] = {}
+        self.full = self._measure(frozenset())
+
+    def measure(self, closed: Iterable[str]) -> Measured:
+        """The behaviour with these sites closed; raises InputError for a site that is not here."""
+        key = frozenset(closed)
+        if not key:
+            return self.full
+        if key not in self._known:
+            if len(self._known) >= REMEMBERED:
+                del self._known[next(iter(self._known))]
+            self._known[key] = self._measure(key)
+        return self._known[key]
+
+    @torch.no_grad()
+    def _measure(self, closed: frozenset[str]) -> Measured:
+        gates = self._gates(closed)
+        n = len(self.behaviour)
+        values = np.empty(n)
+        moved, size = np.zeros(len(self.grid)), np.zeros(len(self.grid))
+        log_p: list[Tensor] = [torch.empty(0)] * n
+        for i, batch in enumerate(self._batches):
+            edits = self._edits(gates, batch, self._stands[i])
+            logits, cache = run_with_cache(self.model, batch, self.grid.layer_columns, edits)
+            if not closed:
+                self._own.append(cache)
+            for site, columns in self.grid.layer_columns.items():
+                real = batch.real(site.stack).to(cache[site])
+                moved[columns] += _squares(cache[site] - self._own[i][site], real)
+                size[columns] += _squares(self._own[i][site], real)
+            rows = batch.index.cpu()
+            values[rows.numpy()] = self.behaviour.measure(logits, batch).double().cpu().numpy()
+            read = read_out(logits, self._place[rows])
+            for row, line in zip(rows.tolist(), read):
+                log_p[row] = line
+        changed = np.sqrt(moved / np.maximum(size, np.finfo(float).tiny))
+        changed = np.where(changed < UNCHANGED, 0.0, changed)
+        changed[~self.grid.mask(closed=closed)] = np.nan
+        before = values if not closed else self.full.values
+        return Measured(
+            values, bootstrap_mean(values), bootstrap_mean(values - before), changed,
+            torch.stack(log_p),
+        )
+
+    def compare(self, first: Iterable[str], second: Iterable[str]) -> Interval:
+        """The second set's metric minus the first's, paired by example."""
+        return bootstrap_mean(self.measure(second).values - self.measure(first).values)
+
+    def reading(self, reads: int | list[str]) -> Reading:
+        """An example by its number, or a text (or pair) of the user's own."""
+        if isinstance(reads, int):
+            return read_text(self.model, self.behaviour.inputs, reads)
+        if len(reads) == 2:
+            return read_text(self.model, (reads[0], reads[1]))
+        return read_text(self.model, reads[0])
+
+    @torch.no_grad()
+    def outputs(self, reads: int | list[str], closed: Iterable[str]) -> list[Output]:
+        """What the model gives one example (or a text of the user's own), before and after.
+
+        Raises:
+            InputError: a text of one's own with a baseline that is made from the examples' own
+                batch or counterfactuals.
+        """
+        if isinstance(reads, int):
+            before, after = self.full.log_p[reads], self.measure(closed).log_p[reads]
+            return told(self.model, self.behaviour, reads, before, after)
+        batch = self.reading(reads).batch
+        place = batch.real("dec").sum(1).cpu() - 1
+        before = read_out(forward(self.model, batch), place)[0]
+        closed = frozenset(closed)
+        if not closed:
+            return told(self.model, self.behaviour, None, before, before)
+        self._check_constant()
+        stands = self.baseline.values(self.model, batch, self.grid)
+        edits = self._edits(self._gates(closed), batch, stands)
+        logits, _ = run_with_cache(self.model, batch, (), edits)
+        return told(self.model, self.behaviour, None, before, read_out(logits, place)[0])
+
+    def attention(
+        self, reads: int | list[str], closed: Iterable[str], heads: list[Site]
+    ) -> Float[np.ndarray, "head query key"]:
+        """Attention weights of heads of one stack on one example, with the set closed.
+
+        With a baseline that depends on the batch (resample, paired): of the untouched model.
+        """
+        shut = sorted(closed)
+        constant = self.baseline.kind in CONSTANT
+        closing = (
+            gated(self.model, shut, baseline=self.baseline) if shut and constant else nullcontext()
+        )
+        with closing:
+            return head_weights(self.model, self.reading(reads), heads)
+
+    def _gates(self, closed: Iterable[str]) -> Float[Tensor, " site"]:
+        like = next(self.model.parameters())
+        return torch.from_numpy(self.grid.mask(closed=closed)).to(like)
+
+    def _edits(
+        self, gates: Tensor, batch: Batch, stands: Mapping[Site, Tensor]
+    ) -> Mapping[Site, Any]:
+        """Edits of the layers where something is closed; the others run untouched."""
+        fixed = Baseline(self.baseline.kind, lambda *_: stands)
+        edits = gate_edits(self.model, gates, self.grid, fixed)(batch)
+        return {
+            site: edit for site, edit in edits.items()
+            if not bool(gates[self.grid.layer_columns[site]].all())
+        }
+
+    def _check_constant(self) -> None:
+        if self.baseline.kind not in CONSTANT:
+            raise InputError(
+                f"the {self.baseline.kind!r} baseline is made for the task's examples; for a text "
+                "of your own explore with baseline='mean' or 'zero'"
+            )
+
+
+def _squares(values: Tensor, real: Int[Tensor, "b p"] | Float[Tensor, "b p"]) -> np.ndarray:
+    """Summed squares over real tokens: [head] of heads, [1] of an MLP."""
+    squares = values.double().square()
+    if values.dim() == 4:
+        return torch.einsum("bphd,bp->h", squares, real.double()).cpu().numpy()
+    return torch.einsum("bpd,bp->", squares, real.double())[None].cpu().numpy()
