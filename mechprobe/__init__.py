@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         site_grid,
     )
     from mechprobe.show.attention import show_attention
+    from mechprobe.show.explorer.explore import explore
     from mechprobe.show.logits import show_logits
     from mechprobe.show.tokens import show_tokens
     from mechprobe.sites import Site, SiteGrid
@@ -118,6 +119,7 @@ _HOME = {
     "show_attention": "show.attention",
     "show_tokens": "show.tokens",
     "show_logits": "show.logits",
+    "explore": "show.explorer.explore",
 }
 
 _ROOMS = ("gates", "planted")
@@ -150,6 +152,7 @@ __all__ = [
     "compare_baselines",
     "cumulative",
     "direct_logit_attribution",
+    "explore",
     "faithfulness",
     "find_circuits",
     "find_subnetworks",
