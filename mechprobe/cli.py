@@ -16,10 +16,11 @@ from typing import Any, NoReturn
 
 from mechprobe import __version__
 from mechprobe.errors import InputError
+from mechprobe.locate import command as locate_command
 from mechprobe.studies import STUDIES, Study, choose, nearest, option
 
 DATA = "MECHPROBE_DATA"
-COMMANDS = ("list", "run", "report", "selfcheck", "pretrain")
+COMMANDS = ("list", "run", "report", "locate", "selfcheck", "pretrain")
 OWN = ("--preset", "--out", "--dry-run", "--record", "--help")
 
 
@@ -54,6 +55,11 @@ def dispatch(words: list[str]) -> int:
             return report(given.folder)
         case "selfcheck":
             return selfcheck(given)
+        case "locate":
+            folder = os.environ.get(DATA)
+            if given.out is not None:
+                check_folder("--out", given.out)
+            return locate_command.run(given, Path(folder) if folder else None)
         case "pretrain":
             return pretrain(given)
     assert study is not None
@@ -91,6 +97,10 @@ def build_parser(study: Study | None = None, words: Sequence[str] = ()) -> Parse
     _add_pretrain_options(trains)
     again = commands.add_parser("report", help="build report.html again from a run folder")
     again.add_argument("folder", metavar="DIR", type=_folder, help="folder of a finished run")
+    locate_command.add_options(commands.add_parser(
+        "locate", help="which heads of a language model are behind a behaviour",
+        allow_abbrev=False,
+    ))
     checks = commands.add_parser(
         "selfcheck", help="run every localiser on circuits whose truth is known", allow_abbrev=False
     )

@@ -58,8 +58,8 @@ def draw(
 
 def _tokens(tokenizer: PreTrainedTokenizerBase | None, d_vocab: int | None) -> Int[np.ndarray, "t"]:
     """Ids of all tokens but special ones."""
-    if tokenizer is None and d_vocab is None:
-        raise InputError("random tokens need a tokenizer, or d_vocab=...")
-    size = d_vocab if tokenizer is None else min(len(tokenizer), d_vocab or len(tokenizer))
     special = [] if tokenizer is None else tokenizer.all_special_ids
-    return np.setdiff1d(np.arange(size), special)
+    sizes = [n for n in (d_vocab, None if tokenizer is None else len(tokenizer)) if n is not None]
+    if not sizes:
+        raise InputError("random tokens need a tokenizer, or d_vocab=...")
+    return np.setdiff1d(np.arange(min(sizes)), special)
