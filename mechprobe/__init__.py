@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mechprobe.gates.context import gated
     from mechprobe.gates.export import head_mask, to_hf
     from mechprobe.locate.ablate import ablate
+    from mechprobe.locate.above_chance import BehaviourCheck, check_behaviour
     from mechprobe.locate.agree import rank_agreement
     from mechprobe.locate.attribute import attribute
     from mechprobe.locate.circuit_sets import Circuits
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
     from mechprobe.locate.edges import EdgeScores
     from mechprobe.locate.faithfulness import Faithfulness, faithfulness
     from mechprobe.locate.learn import learn_masks, masked_subnetworks
+    from mechprobe.locate.localise import localise
+    from mechprobe.locate.located import Located
     from mechprobe.locate.patch import patch
     from mechprobe.locate.paths import head_edges, path_patch
+    from mechprobe.locate.prefix_matching import prefix_matching
     from mechprobe.locate.random_sets import random_set_p
     from mechprobe.locate.scores import Scores
     from mechprobe.locate.search import find_subnetworks
@@ -113,6 +117,11 @@ _HOME = {
     "faithfulness": "locate.faithfulness",
     "learn_masks": "locate.learn",
     "masked_subnetworks": "locate.learn",
+    "BehaviourCheck": "locate.above_chance",
+    "check_behaviour": "locate.above_chance",
+    "Located": "locate.located",
+    "localise": "locate.localise",
+    "prefix_matching": "locate.prefix_matching",
     "attribute": "locate.attribute",
     "direct_logit_attribution": "locate.direct",
     "run_study": "studies.by_name",
@@ -127,6 +136,7 @@ _ROOMS = ("gates", "planted")
 
 __all__ = [
     "Behaviour",
+    "BehaviourCheck",
     "Circuits",
     "EdgeScores",
     "Faithfulness",
@@ -134,6 +144,7 @@ __all__ = [
     "HookedDecoderClassifier",
     "InputError",
     "LanguageTask",
+    "Located",
     "PairExamples",
     "PromptTask",
     "Scores",
@@ -149,6 +160,7 @@ __all__ = [
     "build_classifier",
     "build_decoder_classifier",
     "build_encoder_decoder",
+    "check_behaviour",
     "compare_baselines",
     "cumulative",
     "direct_logit_attribution",
@@ -166,9 +178,11 @@ __all__ = [
     "load_abstraction",
     "load_model",
     "load_task",
+    "localise",
     "masked_subnetworks",
     "patch",
     "path_patch",
+    "prefix_matching",
     "random_set_p",
     "rank_agreement",
     "run_study",
