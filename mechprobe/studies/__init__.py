@@ -91,6 +91,11 @@ STUDIES: dict[str, Study] = {
             "trees and exact inference: in which order a model learns the levels of a hierarchy, "
             "and which heads rebuild them",
         ),
+        Study(
+            "task-space", "mechprobe.studies.task_spaces",
+            "which linguistic tasks help each other and share weights: transfer and gradients of "
+            "minimal pairs",
+        ),
     )
 }
 """Every study that ``mechprobe run`` knows."""

@@ -84,6 +84,8 @@ def check_pretrain(settings: PretrainSettings) -> None:
         raise InputError(
             f"--lr {settings.lr} must be above 0, --held-out {settings.held_out} inside (0, 1)"
         )
+    if not 0 < settings.first_checkpoint <= 1:
+        raise InputError(f"--first-checkpoint is {settings.first_checkpoint}; give a share")
     if not settings.text:
         raise InputError("no text given; name text files or folders with --text")
     try:
@@ -148,7 +150,7 @@ def _fit(
 ) -> dict:
     model: Any = fresh_language_model(settings, tokenizer)
     kind = torch.device(settings.device).type
-    points = log_grid(settings.steps, settings.n_checkpoints)
+    points = log_grid(settings.steps, settings.n_checkpoints, settings.first_checkpoint)
     began = time.monotonic()
 
     def loss_at(model: Any, step: int) -> Tensor:

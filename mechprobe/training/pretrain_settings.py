@@ -40,6 +40,7 @@ class PretrainSettings:
     lr: float = _option(2e-3, "peak learning rate of Adam; warm-up, then linear decay")
     warmup: int = _option(100, "steps in which the learning rate rises")
     n_checkpoints: int = _option(6, "saved points of training, on a logarithmic grid")
+    first_checkpoint: float = _option(0.01, "the first of them, as a share of the training")
     seed: int = _option(0, "of the weights and of the order of the text")
     device: str = _option("cpu", "torch device: cpu, cuda, cuda:0, ...")
     precision: str = _option("float32", "matrix products in float32 or bfloat16")

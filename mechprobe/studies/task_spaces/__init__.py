@@ -1,0 +1,1 @@
+"""Linguistic task spaces (Weber, Jumelet, Bruni, Hupkes 2024): which phenomena share what."""

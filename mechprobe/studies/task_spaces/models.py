@@ -1,0 +1,168 @@
+"""The study's pairs, text and models: generated, read or trained, as points of training."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from mechprobe.errors import InputError
+from mechprobe.models.edits import HookedModel
+from mechprobe.models.load import load_model
+from mechprobe.runs import Run
+from mechprobe.runs.files import read_arrays
+from mechprobe.studies.task_spaces.settings import Settings
+from mechprobe.tasks.blimp import HUB, load_blimp
+from mechprobe.tasks.corpus import corpus_files, read_sentences
+from mechprobe.tasks.minimal_pairs import MinimalPairs
+from mechprobe.tasks.pair_templates import generate_minimal_pairs, generate_text
+from mechprobe.tasks.pair_tokens import EncodedPairs, encode_minimal_pairs
+from mechprobe.training.pretrain import HELD_OUT, checkpoint_folder, pretrain_text
+from mechprobe.training.pretrain_settings import PretrainSettings
+
+PARTS = ("tune", "validate", "evaluate")
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of training of one model: its name, step (-1: finished elsewhere) and place."""
+
+    model: str
+    step: int
+    source: str
+    whole: bool
+
+    @property
+    def name(self) -> str:
+        """A name for units and files."""
+        return self.model if self.step < 0 else f"{self.model}-step-{self.step}"
+
+
+@dataclass(frozen=True)
+class Encodings:
+    """The parts of the minimal pairs in a model's tokens."""
+
+    tune: EncodedPairs
+    validate: EncodedPairs
+    evaluate: EncodedPairs
+
+
+def load_pairs(settings: Settings) -> MinimalPairs:
+    """The minimal pairs of the run."""
+    if settings.pairs == "own":
+        pairs = generate_minimal_pairs(n_pairs=settings.n_pairs, seed=settings.seed)
+        return pairs.choose(settings.paradigms)
+    return load_blimp(settings.data_dir or HUB, paradigms=settings.paradigms)
+
+
+def training_text(settings: Settings, pairs: MinimalPairs) -> list[str]:
+    """Sentences to train on; none of the tuning, validation or evaluation pairs is among them."""
+    held = {s for part in PARTS for p in pairs.part(part) for s in (*p.good, *p.bad)}
+    if settings.pairs == "own" and not settings.text:
+        return generate_text(n=settings.n_text, seed=settings.seed, avoid=held)
+    places = settings.text or (str(Path(settings.data_dir or ".") / "text"),)
+    files = corpus_files(places)
+    return [s for s in read_sentences(files, limit=settings.file_limit or None) if s not in held]
+
+
+def train_models(settings: Settings, pairs: MinimalPairs, run: Run) -> list[Point]:
+    """Train (or go on training) a model of every size, or find those that are given."""
+    if settings.models:
+        return [point for name in settings.models for point in given_points(settings, name)]
+    points: list[Point] = []
+    text: list[str] = []
+    for size in settings.sizes:
+        folder = run.folder / f"lm-{size}"
+
+        def train(size: str = size, folder: Path = folder) -> dict:
+            if not text:
+                text.extend(training_text(settings, pairs))
+                random.Random(settings.seed).shuffle(text)
+            config = {"study": "pretrain", "size": size, "seed": settings.seed}
+            with Run.open(folder, config) as own:
+                done = pretrain_text(pretraining(settings, size), text, own)
+            return {"steps": done.steps, "perplexity": done.perplexity.to_dict("list")}
+
+        steps = run.unit(f"train-{size}", train)["steps"]
+        last = steps[-settings.n_spaces :]
+        points += [
+            Point(size, s, str(checkpoint_folder(folder, s)), s in last) for s in steps
+        ]
+    return points
+
+
+def pretraining(settings: Settings, size: str) -> PretrainSettings:
+    """The settings of training one model."""
+    return PretrainSettings(
+        text=("the study's",), size=size, vocabulary=settings.vocabulary,
+        n_vocabulary=settings.n_vocabulary, n_ctx=settings.n_ctx, batch=settings.train_batch,
+        steps=settings.train_steps, lr=settings.train_lr, n_checkpoints=settings.n_checkpoints,
+        first_checkpoint=settings.first_checkpoint, held_out=0.05 if settings.pairs == "own" else
+        0.01, seed=settings.seed, device=settings.device, precision=settings.precision,
+    )
+
+
+def given_points(settings: Settings, name: str) -> list[Point]:
+    """The points of a model that is there: all checkpoints of a training, or the model itself."""
+    folder = Path(name).expanduser()
+    label = folder.name if folder.is_dir() else name.replace("/", "--")
+    saved = sorted((folder / "models").glob("step-*")) if folder.is_dir() else []
+    if not saved:
+        return [Point(label, -1, name, True)]
+    steps = [int(path.name.removeprefix("step-")) for path in saved]
+    last = steps[-settings.n_spaces :]
+    return [Point(label, s, str(path), s in last) for s, path in zip(steps, saved, strict=True)]
+
+
+def open_point(settings: Settings, point: Point) -> HookedModel:
+    """The model at a point of training; raises InputError when it has no tokenizer."""
+    model = load_model(point.source, device=settings.device)
+    if model.tokenizer is None:
+        raise InputError(f"{point.model} has no tokenizer, so it cannot read sentences; add one")
+    return model.requires_grad_(False).eval()
+
+
+def encode(settings: Settings, pairs: MinimalPairs, model: HookedModel) -> Encodings:
+    """The parts of the pairs in the model's tokens."""
+    tokenizer = model.tokenizer
+    assert isinstance(tokenizer, PreTrainedTokenizerBase)
+
+    def part(name: str, n: int) -> EncodedPairs:
+        chosen = pairs.part(name).first(n)
+        return encode_minimal_pairs(chosen, tokenizer, max_length=model.cfg.n_ctx)
+
+    return Encodings(
+        part("tune", settings.n_tune), part("validate", 0), part("evaluate", settings.n_eval)
+    )
+
+
+def held_out_rows(
+    settings: Settings, point: Point, pairs: MinimalPairs, model: HookedModel
+) -> Int[Tensor, "row pos"]:
+    """Held-out text of the model's training; for other models acceptable sentences held back."""
+    kept = Path(point.source).parent.parent / HELD_OUT
+    if point.step >= 0 and kept.is_file():
+        return torch.from_numpy(read_arrays(kept)["rows"][:100].astype(np.int64))
+    tokenizer = model.tokenizer
+    assert tokenizer is not None
+    bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    sentences = [s for p in pairs.part("reserve") for s in p.good[:20]]
+    random.Random(settings.seed).shuffle(sentences)
+    found = tokenizer(sentences, add_special_tokens=False)["input_ids"]
+    ids = [token for row in found for token in (bos, *row)]
+    n = min(64, model.cfg.n_ctx)
+    rows = np.array(ids[: len(ids) // n * n], dtype=np.int64).reshape(-1, n)
+    return torch.from_numpy(rows[:100])
+
+
+def use_threads(settings: Settings) -> int:
+    """Set torch's CPU threads when the settings ask for a number; returns the number in force."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    return torch.get_num_threads()

@@ -1,0 +1,256 @@
+"""The study's claims, each judged by numbers of this run and set beside the published ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from mechprobe.stats import bootstrap_mean, sign_flip_p
+from mechprobe.studies.claims import HELD, UNTESTED, Claim, judge, p_value, percent
+from mechprobe.studies.task_spaces.regime import FINE_TUNING, HINGED, PLAIN, sparse_name
+from mechprobe.studies.task_spaces.results import Results, within_budget
+from mechprobe.studies.task_spaces.settings import Settings
+from mechprobe.training.pair_scores import macro_mean
+
+ALPHA = 0.05
+NO_NUMBER = "stated in the abstract; no number could be read"
+
+
+def judge_all(settings: Settings, results: Results) -> list[Claim]:
+    """Every claim of the paper that this run can speak to, the positive control first."""
+    claims = [control(results)]
+    claims += [phenomena(settings, results), gradients(results), signal(results)]
+    claims += tuning_claims(settings, results)
+    claims += [vocabulary(results), scales(results), spreads(results), stable(results)]
+    claims.append(heads(results))
+    if claims[0].verdict == HELD:
+        return claims
+    return [claims[0], *(
+        replace(c, verdict=UNTESTED, numbers=f"the positive control did not hold; {c.numbers}")
+        for c in claims[1:]
+    )]
+
+
+def control(results: Results) -> Claim:
+    """The language model knows something, and not everything."""
+    at = results.main
+    right = at.arrays["before"] > 0
+    ends = bootstrap_mean(right.astype(float), 0, 500)
+    room = float((at.accuracy < 0.95).mean())
+    macro = macro_mean(at.accuracy, results.pairs.phenomena)
+    return Claim(
+        claim="Positive control: the language model is above chance and its tasks leave room",
+        verdict=judge(ends.low > 0.5 and room >= 0.3),
+        numbers=f"accuracy {percent(ends.estimate)} [{percent(ends.low)}, {percent(ends.high)}], "
+        f"mean over phenomena {percent(macro)}; {percent(room)} % of the tasks are below 95; "
+        "asked: above 50 and 30 % of the tasks",
+        paper="GPT-2 on BLiMP 83 (BLiMP paper); the paper's own models are not stated here",
+    )
+
+
+def phenomena(settings: Settings, results: Results) -> Claim:
+    """Claim 1: transfer is larger within a phenomenon, and follows linguistic theory."""
+    at = results.main
+    assert at.contrast is not None
+    assert at.interval is not None
+    c, test, raw = at.contrast, at.tests["transfer ~ hypothesis"], at.tests[
+        "accuracy transfer ~ hypothesis"]
+    unit = "nats" if settings.scale == "log_odds" else "share"
+    return Claim(
+        claim="Task spaces reflect linguistic theory: tuning on a task helps tasks of its "
+        "phenomenon more than others",
+        verdict=judge(test.p < ALPHA and c.p < ALPHA and at.interval[0] > 0),
+        numbers=f"transfer within phenomena {c.within:.3f}, across {c.across:.3f} {unit}; "
+        f"difference {c.difference:.3f} [{at.interval[0]:.3f}, {at.interval[1]:.3f}] "
+        f"({p_value(c.p)}, phenomena shuffled); Mantel with the hypothesis space r = {test.r:.2f} "
+        f"({p_value(test.p)}); on accuracy r = {raw.r:.2f} ({p_value(raw.p)})",
+        paper=NO_NUMBER,
+    )
+
+
+def gradients(results: Results) -> Claim:
+    """Claim 1, by gradients: tasks of one phenomenon use the same weights."""
+    at, row = results.main, results.development.iloc[-1]
+    test = at.tests["gradient overlap ~ hypothesis"]
+    return Claim(
+        claim="Gradients of tasks of one phenomenon lie in the same weights more than those of "
+        "others",
+        verdict=judge(at.gradients.p < ALPHA and test.p < ALPHA),
+        numbers=f"overlap of the largest entries within {at.gradients.within:.3f}, across "
+        f"{at.gradients.across:.3f} ({p_value(at.gradients.p)}); ceiling (two halves of a task) "
+        f"{row.ceiling:.3f}, floor (sentences exchanged at random) {row.floor:.3f}; Mantel with "
+        f"the hypothesis r = {test.r:.2f} ({p_value(test.p)})",
+        paper=NO_NUMBER,
+    )
+
+
+def signal(results: Results) -> Claim:
+    """Claim 2: the gradient of the difference is the task's own signal, and predicts transfer."""
+    at, row = results.main, results.development.iloc[-1]
+    tests = [at.tests[f"transfer ~ gradient {kind}"] for kind in ("overlap", "cosine")]
+    own = row.ceiling_low > row.floor_high
+    return Claim(
+        claim="FTGD isolates a task's learning signal: it is reproducible, more than what remains "
+        "of it without the contrast, and predicts transfer",
+        verdict=judge(own and tests[1].p < ALPHA),
+        numbers=f"overlap of two halves of a task {row.ceiling:.3f} [{row.ceiling_low:.3f}, "
+        f"{row.ceiling_high:.3f}], of different tasks with sentences exchanged {row.floor:.3f} "
+        f"[{row.floor_low:.3f}, {row.floor_high:.3f}]; Mantel of transfer with gradient overlap "
+        f"r = {tests[0].r:.2f} ({p_value(tests[0].p)}), with cosine r = {tests[1].r:.2f} "
+        f"({p_value(tests[1].p)})",
+        paper=NO_NUMBER,
+    )
+
+
+def tuning_claims(settings: Settings, results: Results) -> list[Claim]:
+    """Claim 6: accuracy without the cost in perplexity; and what the sparsity is worth."""
+    names = [
+        "FTGD (hinged) reaches at least the gain of fine-tuning while holding down perplexity",
+        "Without a hinge FTGD holds down perplexity as well",
+        "The weights of largest gradient keep most of the gain",
+        "They do better than as many random weights",
+    ]
+    if results.kinds.empty or results.kinds.task.nunique() < 4:
+        return [
+            Claim(claim=name, verdict=UNTESTED, numbers="fewer than 4 tasks were compared",
+                  paper=NO_NUMBER) for name in names
+        ]
+    sparse, random = sparse_name(settings), sparse_name(settings, "random")
+    gain = {
+        name: within_budget(results.kinds, name, settings.budget).to_numpy()
+        for name in (FINE_TUNING, PLAIN, f"{PLAIN}, {sparse.split(', ')[1]}", HINGED, sparse,
+                     random)
+    }
+
+    def against(first: str, second: str) -> tuple[str, float, float]:
+        difference = gain[first] - gain[second]
+        ends, p = bootstrap_mean(difference, 0, 1_000), float(sign_flip_p(difference))
+        text = (
+            f"gain of {first} {100 * gain[first].mean():.1f} points, of {second} "
+            f"{100 * gain[second].mean():.1f}; difference {100 * ends.estimate:.1f} "
+            f"[{100 * ends.low:.1f}, {100 * ends.high:.1f}] over {len(difference)} tasks "
+            f"({p_value(p)})"
+        )
+        return text, ends.low, p
+
+    rule = (f" at a median perplexity ratio of at most {settings.budget:g}; each task's learning "
+            "rate chosen by the other tasks")
+    least = 2.0 ** (1 - len(gain[HINGED]))
+    ours, low, p = against(sparse, FINE_TUNING)
+    bare = f"{PLAIN}, {sparse.split(', ')[1]}"
+    plain, plain_low, _ = against(bare, FINE_TUNING)
+    kept, *_ = against(sparse, HINGED)
+    share = gain[sparse].mean() / max(gain[HINGED].mean(), 1e-9)
+    rand, rand_low, rand_p = against(sparse, random)
+    paper = "FTGD about the accuracy of fine-tuning with a smaller rise of perplexity (no number)"
+    return [
+        Claim(names[0], judge(low > 0 and p < ALPHA, least, ALPHA), ours + rule, paper),
+        Claim(names[1], judge(plain_low > 0), plain + rule, paper),
+        Claim(names[2], judge(share >= 0.7), f"{kept}: {percent(share)} % of it; asked: 70 %"
+              + rule, "sparse subspaces suffice (no number)"),
+        Claim(names[3], judge(rand_low > 0 and rand_p < ALPHA, least, ALPHA), rand + rule,
+              "not compared in what could be read"),
+    ]
+
+
+def vocabulary(results: Results) -> Claim:
+    """Claim 6, second half: structure, not words."""
+    at = results.main
+    clean, words = (at.tests[f"transfer ~ {k}"] for k in (
+        "hypothesis | vocabulary", "vocabulary | hypothesis"))
+    c = results.clusters["transfer"]
+    return Claim(
+        claim="The transfer space clusters by linguistic structure, not by shared vocabulary",
+        verdict=judge(clean.p < ALPHA and clean.r > words.r),
+        numbers=f"transfer with the hypothesis given vocabulary r = {clean.r:.2f} "
+        f"({p_value(clean.p)}), with vocabulary given the hypothesis r = {words.r:.2f} "
+        f"({p_value(words.p)}); nearest neighbour of the same phenomenon "
+        f"{percent(c.neighbours)} % ({p_value(c.p_neighbours)}), adjusted Rand {c.rand:.2f} "
+        f"({p_value(c.p_rand)}); clusters of vocabulary alone: "
+        f"{percent(results.clusters['vocabulary'].neighbours)} %",
+        paper=NO_NUMBER,
+    )
+
+
+def scales(results: Results) -> Claim:
+    """Claim 3: larger models share structure better."""
+    lasts = {at.point.model: at for at in results.points}
+    claim = "Larger models generalise better within phenomena and share structure better"
+    paper = "three decoders of about 27, 70 and 203 M parameters; larger ones share more"
+    rows = [
+        f"{name}: accuracy {percent(float(at.accuracy.mean()))}, overlap within minus across "
+        f"{at.gradients.difference:.3f}"
+        + (f", transfer {at.contrast.difference:.3f}" if at.contrast else "")
+        for name, at in lasts.items()
+    ]
+    if len(lasts) < 3:
+        return Claim(claim, UNTESTED, f"{len(lasts)} model(s), 3 are needed. " + "; ".join(rows),
+                     paper)
+    found = [at.contrast.difference for at in lasts.values() if at.contrast]
+    shared = [at.gradients.difference for at in lasts.values()]
+    rising = all(np.diff(found) > 0) and all(np.diff(shared) > 0)
+    return Claim(claim, judge(rising), "; ".join(rows) + "; asked: both rise with size. The order "
+                 "of 3 has 1 chance in 6 by itself", paper)
+
+
+def spreads(results: Results) -> Claim:
+    """Claim 4: distributedness and sharing grow with training."""
+    claim = "Distributedness grows with training, through sharing between related tasks"
+    mine = [at for at in results.points if at.point.model == results.main.point.model]
+    if len(mine) < 3:
+        return Claim(claim, UNTESTED, f"{len(mine)} points of training; 3 are needed", NO_NUMBER)
+    steps = np.log([at.point.step for at in mine])
+    each = np.stack([at.arrays["participation"] for at in mine])
+    slope = np.array([np.polyfit(steps, np.log(each[:, t]), 1)[0] for t in range(each.shape[1])])
+    ends, p = bootstrap_mean(slope, 0, 500), float(sign_flip_p(slope))
+    table = results.development[results.development.model == results.main.point.model]
+    shared = (table.within - table.across).to_numpy()
+    grows = shared[-1] > shared[0]
+    return Claim(
+        claim=claim, verdict=judge(ends.low > 0 and p < ALPHA and bool(grows)),
+        numbers=f"slope of the log participation ratio against log steps, over tasks: "
+        f"{ends.estimate:.3f} [{ends.low:.3f}, {ends.high:.3f}] ({p_value(p)}); participation "
+        f"{table.participation.iloc[0]:.3f} at first, {table.participation.iloc[-1]:.3f} at last; "
+        f"overlap within minus across {shared[0]:.3f} at first, {shared[-1]:.3f} at last",
+        paper=NO_NUMBER,
+    )
+
+
+def stable(results: Results) -> Claim:
+    """Claim 5: no sharp stages."""
+    claim = "Patterns of generalisation are mostly stable through training, without sharp stages"
+    table = results.neighbours
+    table = table[(table.model == results.main.point.model) & (table["space"] == "gradient cosine")]
+    moved = results.neighbours[results.neighbours["space"] == "transfer"]
+    if len(table) < 2:
+        return Claim(claim, UNTESTED, f"{len(table)} pair(s) of neighbouring checkpoints; 2 are "
+                     "needed", NO_NUMBER)
+    text = "; ".join(f"{a} to {b}: {r:.2f}" for a, b, r in zip(
+        table["from"], table["to"], table.r, strict=True))
+    more = "".join(f"; transfer {a} to {b}: {r:.2f} ({p_value(p)})" for a, b, r, p in zip(
+        moved["from"], moved["to"], moved.r, moved.p, strict=True))
+    held = bool((table.p < ALPHA).all() and table.r.min() > 0.5)
+    return Claim(
+        claim=claim, verdict=judge(held),
+        numbers=f"correlation of neighbouring checkpoints' gradient spaces {text}{more}; asked: "
+        "above 0.5 between all neighbours, each p < .05",
+        paper="mostly stable, no sharp stages",
+    )
+
+
+def heads(results: Results) -> Claim:
+    """Ours: the heads where a phenomenon's gradient lies are those it needs."""
+    ends = results.head_agreement
+    n = results.heads["head"].nunique()
+    top = results.heads.loc[results.heads.groupby("phenomenon").gradient_share.idxmax()]
+    shown = ", ".join(f"{k.replace('_', ' ')} {h}" for k, h in zip(
+        top.phenomenon, top["head"], strict=True))
+    return Claim(
+        claim="The heads that hold more of a phenomenon's gradient than others are those whose "
+        "closing hurts it more (our addition)",
+        verdict=UNTESTED if n < 6 or np.isnan(ends.low) else judge(ends.low > 0),
+        numbers=f"Spearman correlation over {n} heads, mean over phenomena {ends.estimate:.2f} "
+        f"[{ends.low:.2f}, {ends.high:.2f}]; head with the largest share: {shown}",
+        paper="not in the paper",
+    )

@@ -1,0 +1,183 @@
+"""The task-space study: a small run end to end, its numbers recomputed, kills, refusals."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from mechprobe.cli import main
+from mechprobe.errors import InputError
+from mechprobe.models import load_model
+from mechprobe.runs import Run
+from mechprobe.studies import STUDIES
+from mechprobe.studies.claims import HELD, UNTESTED
+from mechprobe.studies.task_spaces import study as room
+from mechprobe.studies.task_spaces import write
+from mechprobe.studies.task_spaces.check import check
+from mechprobe.studies.task_spaces.models import load_pairs, training_text
+from mechprobe.studies.task_spaces.regime import chosen_tasks
+from mechprobe.studies.task_spaces.results import within_budget
+from mechprobe.studies.task_spaces.settings import PRESETS, Settings
+from mechprobe.tasks.pair_tokens import encode_minimal_pairs
+from mechprobe.training.pair_scores import score_pairs, task_accuracy
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SMALL: Settings = dataclasses.replace(
+    PRESETS["tiny"], n_pairs=40, n_text=2_500, train_steps=24, n_checkpoints=2, steps=2, batch=8,
+    regime_tasks=1, regime_lrs=(0.01,), n_null=60, n_boot=40, threads=1,
+    paradigms=("agreement_copula", "agreement_verb", "npi_ever", "npi_any", "anaphor_gender"),
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "ts"
+    return room.run(SMALL, out, command="mechprobe run task-space").parent
+
+
+def test_a_run_ends_in_a_report_with_every_claim(finished):
+    page = (finished / "report.html").read_text(encoding="utf-8")
+    content = json.loads((finished / "report.json").read_text())
+    assert len(content["claims"]) == 13
+    assert all(claim["claim"] in page.replace("&#x27;", "'") for claim in content["claims"][:2])
+    for section in content["sections"]:
+        for shown in (*section["tables"], *section["figures"]):
+            assert (finished / shown["file"]).stat().st_size > 50
+    assert "http" not in page.split("<body>")[1].split("Machine")[0].replace("http-equiv", "")
+
+
+def test_its_accuracies_are_those_of_the_saved_model(finished):
+    pairs = load_pairs(SMALL)
+    model = load_model(finished / "lm-0.1M" / "models" / "step-000024")
+    encoded = encode_minimal_pairs(pairs.part("evaluate"), model.tokenizer)
+    margins = score_pairs(model, encoded).margins()
+    with Run.open(finished, {"study": "task-space", **dataclasses.asdict(SMALL)}) as run:
+        table = run.read_table("tables/accuracy.csv")
+        arrays = run.read_arrays("arrays/0.1M-step-24.safetensors")
+    np.testing.assert_allclose(table["0.1M-step-24"], task_accuracy(margins, encoded))
+    np.testing.assert_allclose(arrays["before"], margins, atol=1e-3)
+    assert arrays["after"].shape == (5, len(encoded))
+    assert np.diag(arrays["overlap"]).tolist() == [1.0] * 5
+    shares = arrays["heads"].sum((1, 2)) + arrays["mlps"].sum(1) + arrays["embeddings"]
+    assert (shares <= 1 + 1e-6).all()
+    assert (shares > 0.8).all()
+
+
+def test_a_killed_run_goes_on_to_the_same_numbers(finished, tmp_path, monkeypatch):
+    unit, calls = room.point_unit, []
+
+    def killed(settings, pairs, point, run):
+        calls.append(point.name)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return unit(settings, pairs, point, run)
+
+    monkeypatch.setattr(room, "point_unit", killed)
+    monkeypatch.setattr(write, "draw", lambda settings, results, run: {})  # pictures take long
+    with pytest.raises(KeyboardInterrupt):
+        room.run(SMALL, tmp_path / "ts")
+    room.run(SMALL, tmp_path / "ts")
+    assert len(calls) == 3
+    for rel in ("tables/tests.csv", "tables/kinds-of-tuning.csv", "tables/development.csv"):
+        assert (tmp_path / "ts" / rel).read_bytes() == (finished / rel).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_trained_model_is_taken_from_its_folder(finished, tmp_path):
+    given = dataclasses.replace(
+        SMALL, models=(str(finished / "lm-0.1M"),), n_spaces=1, regime_tasks=0
+    )
+    room.run(given, tmp_path / "ts")
+    old, new = (
+        (folder / "tables" / "groups.csv").read_text().replace("lm-0.1M", "0.1M")
+        for folder in (finished, tmp_path / "ts")
+    )
+    assert old == new
+
+
+def test_nothing_held_out_is_trained_on():
+    pairs = load_pairs(SMALL)
+    text = set(training_text(SMALL, pairs))
+    for part in ("tune", "validate", "evaluate"):
+        for p in pairs.part(part):
+            assert not text & {*p.good, *p.bad}
+
+
+def test_the_rate_of_a_task_is_chosen_by_the_others():
+    import pandas as pd
+
+    rows = [
+        (task, lr, gain, ratio)
+        for task, gains in {"a": (0.9, 0.1, 1), "b": (0.1, 0.2, 1), "c": (0.1, 0.3, 1)}.items()
+        for lr, gain, ratio in zip((1, 2, 3), gains, (1.0, 1.05, 9.0), strict=True)
+    ]
+    table = pd.DataFrame(rows, columns=["task", "lr", "gain", "perplexity_ratio"])
+    found = within_budget(table.assign(method="m"), "m", 1.1)
+    assert found.to_dict() == {"a": 0.1, "b": 0.1, "c": 0.1}
+    none = within_budget(table.assign(method="m", perplexity_ratio=2.0), "m", 1.1)
+    assert none.to_dict() == {"a": 0.0, "b": 0.0, "c": 0.0}
+
+
+def test_compared_tasks_come_from_all_phenomena_and_have_room():
+    accuracy = np.array([0.1, 0.2, 0.3, 0.9, 0.99, 0.5])
+    chosen = chosen_tasks(accuracy, ["a", "a", "a", "b", "b", "c"], 3)
+    assert chosen == [0, 3, 5]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pairs": "mine"}, "unknown --pairs 'mine'"),
+        ({"scale": "row"}, "unknown --scale"),
+        ({"sizes": ("2M",)}, "unknown size '2M'"),
+        ({"sizes": ()}, "no models"),
+        ({"models": ("./nothing",)}, "no model folder ./nothing"),
+        ({"top": 0.0}, "--top is 0.0"),
+        ({"lr": -1.0}, "at learning rate -1.0"),
+        ({"n_checkpoints": 0}, "--n-checkpoints is 0"),
+        ({"regime_lrs": ()}, "no --regime-lrs"),
+        ({"pairs": "blimp"}, "no text to train on"),
+        ({"data_dir": "nothing"}, "no data folder nothing"),
+        ({"device": "abacus"}, "device 'abacus' cannot be used"),
+        ({"budget": 1.0}, "a ratio above 1"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        check(dataclasses.replace(SMALL, **changes))
+
+
+def test_paradigms_that_cannot_be_compared_are_refused(tmp_path):
+    few = dataclasses.replace(SMALL, paradigms=("npi_ever", "npi_any"))
+    with pytest.raises(InputError, match="2 paradigms of 1 phenomena cannot be compared"):
+        room.run(few, tmp_path / "ts")
+    assert not (tmp_path / "ts").exists()
+
+
+@pytest.mark.parametrize("preset", ["tiny", "laptop", "real"])
+def test_presets_can_be_run_dry(preset, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("MECHPROBE_DATA", str(tmp_path))
+    assert main(["run", "task-space", "--preset", preset, "--dry-run", "--threads", "1"]) == 0
+    said = capsys.readouterr().out
+    assert f"preset {preset}" in said
+    for size in PRESETS[preset].sizes:
+        assert f"\n{size} " in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_study_is_registered():
+    study = STUDIES["task-space"]
+    assert set(study.presets) == {"tiny", "laptop", "real", "paper"}
+    assert study.reads_files(PRESETS["real"])
+    assert not study.reads_files(PRESETS["laptop"])
+
+
+def test_claims_without_what_they_need_are_not_testable(finished):
+    content = json.loads((finished / "report.json").read_text())
+    by_claim = {claim["claim"]: claim["verdict"] for claim in content["claims"]}
+    larger = [v for k, v in by_claim.items() if k.startswith("Larger models")]
+    assert larger == [UNTESTED]
+    if content["claims"][0]["verdict"] != HELD:
+        assert set(by_claim.values()) <= {UNTESTED, content["claims"][0]["verdict"]}
