@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
@@ -159,7 +160,7 @@ class Engine:
             return start, None
         if start.read is not None and self._last_attention() == 0:
             return start, None
-        every = torch.ones(len(self.grid), dtype=torch.bool, device=self.frozen.device)
+        every = np.ones(len(self.grid), dtype=bool)
         first = stage.compute(State(start.streams[0]), every, start, 1, False, False)
         kept = [*start.streams, *(part.z for part in first.found if isinstance(part, Heads))]
         self._room -= sum(tensor.numel() * tensor.element_size() for tensor in kept)
@@ -203,7 +204,7 @@ def stacked_at_once(start: Start) -> int:
     """How many gate vectors run stacked: one on CPUs unless a batch is tiny, many on GPUs."""
     stream = start.streams[-1]
     tokens = stream.shape[0] * stream.shape[1]
-    enough = 256 if stream.device.type == "cpu" else 2**15
+    enough = 1024 if stream.device.type == "cpu" else 2**15
     return max(1, enough // max(1, tokens))
 
 

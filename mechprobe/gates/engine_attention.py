@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from mechprobe.gates.engine_rows import Rows, index_of
 from mechprobe.gates.engine_stands import Stand
 from mechprobe.gates.kernels.product import product
 from mechprobe.models.frozen import Attention, Start, Turn
@@ -35,7 +37,7 @@ class Heads:
         """Only some of these heads."""
         if units == self.units:
             return self
-        at = torch.tensor([self.units.index(u) for u in units], device=self.z.device).long()
+        at = index_of([self.units.index(u) for u in units], self.z.device)
         kept = None if self.kept is None else tuple(t[at] for t in self.kept)
         return Heads(units, self.z[at], kept)
 
@@ -55,31 +57,44 @@ class AttentionLayer:
         self.n_heads, self.d_head = layer.n_heads, layer.d_head
         self.group = layer.n_heads // layer.n_kv
         self.every = tuple(range(layer.n_heads))
-        self._cut: dict[tuple[tuple[int, ...], str], tuple[Tensor, Tensor]] = {}
+        self._whole = {
+            which: self._lay(which)
+            for which in ("o", "q", "kv") + (("qkv",) if self._fused else ())
+        }
+        self._cut: dict[str, tuple[tuple[int, ...], tuple[Tensor, Tensor]]] = {}
+
+    @property
+    def _fused(self) -> bool:
+        """Whether queries, keys and values come from one product (self-attention, ungrouped)."""
+        return self.group == 1 and not self.layer.memory
+
+    def _lay(self, which: str) -> tuple[Tensor, Tensor]:
+        """Weights [head, letter x d_head, d_model] and biases [head, letter x d_head]."""
+        a = self.layer
+        named = {"q": (a.w_q, a.b_q), "k": (a.w_k, a.b_k), "v": (a.w_v, a.b_v), "o": (a.w_o, None)}
+        weights = [named[c][0].unflatten(0, (-1, self.d_head)) for c in which]
+        biases = [b.view(-1, self.d_head) for c in which if (b := named[c][1]) is not None]
+        bias = torch.cat(biases, 1) if biases else a.b_o
+        return torch.cat(weights, 1).contiguous(), bias.contiguous()
 
     def weights(self, units: tuple[int, ...], which: str) -> tuple[Tensor, Tensor]:
         """Rows of "q", "kv", "qkv" or "o" of these heads (or their key-value heads), and bias."""
-        key = (units, which)
-        if key not in self._cut:
-            if len(self._cut) > 4 and units != self.every:
-                whole = {k: w for k, w in self._cut.items() if k[0] == self.every}
-                self._cut = whole
-            self._cut[key] = self._gather(units, which)
-        return self._cut[key]
+        known = self._cut.get(which)
+        if known is not None and known[0] == units:
+            return known[1]
+        weight, bias = self._whole[which]
+        heads = units if which[0] in "qo" else tuple(self._shared(units))
+        if len(heads) < len(weight):
+            at = index_of(list(heads), weight.device)
+            weight = weight.index_select(0, at)
+            bias = bias if which == "o" else bias.index_select(0, at)
+        cut = weight.flatten(0, 1), bias if which == "o" else bias.flatten()
+        self._cut[which] = (units, cut)
+        return cut
 
-    def _gather(self, units: tuple[int, ...], which: str) -> tuple[Tensor, Tensor]:
-        own, shared = list(units), sorted({u // self.group for u in units})
-        a = self.layer
-        named = {"q": (a.w_q, a.b_q, own), "k": (a.w_k, a.b_k, shared),
-                 "v": (a.w_v, a.b_v, shared), "o": (a.w_o, a.b_o, own)}  # fmt: skip
-        rows, biases = [], []
-        for letter in which:
-            weight, bias, heads = named[letter]
-            rows.append(weight.view(-1, self.d_head, weight.shape[1])[heads].flatten(0, 1))
-            if letter != "o":
-                biases.append(bias.view(-1, self.d_head)[heads].flatten())
-        bias = torch.cat(biases) if biases else a.b_o
-        return torch.cat(rows), bias
+    def _shared(self, units: tuple[int, ...]) -> list[int]:
+        """The key-value heads that these heads read."""
+        return sorted({u // self.group for u in units})
 
     def compute(
         self, x: Tensor, read_x: Tensor | None, memory: Tensor | None, units: tuple[int, ...],
@@ -87,15 +102,11 @@ class AttentionLayer:
     ) -> Heads:
         """z of some heads on normed inputs [block, pos, d_model], queries at read_x if given."""
         a, d = len(units), self.d_head
-        keys = memory if memory is not None else x
-        shared = len({u // self.group for u in units})
-        if memory is None and read_x is None:
-            qkv = self._project(x, units, "qkv")
-            q, k, v = qkv[:a], qkv[a : a + shared], qkv[a + shared :]
+        if self._fused and read_x is None:
+            q, k, v = self._project(x, units, "qkv")
         else:
-            q = self._project(x if read_x is None else read_x, units, "q")
-            kv = self._project(keys, units, "kv")
-            k, v = kv[:shared], kv[shared:]
+            (q,) = self._project(x if read_x is None else read_x, units, "q")
+            k, v = self._project(x if memory is None else memory, units, "kv")
         turn = start.turns.get(self.layer.turned)
         if turn is not None:
             q = turned(q, turn, start.read if read_x is not None else None)
@@ -113,18 +124,18 @@ class AttentionLayer:
         return Heads(units, z, (q, k, v, pattern) if keep else None)
 
     def _pairs(self, units: tuple[int, ...]) -> Tensor | None:
+        """The place, among the key-value heads in use, of each head's; None: its own."""
         if self.group == 1:
             return None
-        shared = sorted({u // self.group for u in units})
-        pairs = [shared.index(u // self.group) for u in units]
-        return torch.tensor(pairs, device=self.layer.w_q.device)
+        shared = self._shared(units)
+        return index_of([shared.index(u // self.group) for u in units], self.layer.w_q.device)
 
     def _project(self, x: Tensor, units: tuple[int, ...], which: str) -> Tensor:
-        """[head, block, pos, d_head] of normed inputs."""
+        """[letter, head, block, pos, d_head] of normed inputs."""
         weight, bias = self.weights(units, which)
         rows = product(x.reshape(-1, x.shape[-1]), weight, bias)
-        by_head = rows.view(*x.shape[:2], -1, self.d_head)
-        return by_head.permute(2, 0, 1, 3).contiguous()
+        by_head = rows.view(*x.shape[:2], -1, len(which), self.d_head)
+        return by_head.permute(3, 2, 0, 1, 4).contiguous()
 
     def _add_bias(
         self, scores: Tensor, units: tuple[int, ...], start: Start, at_read: bool
@@ -144,22 +155,21 @@ class AttentionLayer:
         else:
             scores.add_(bias)
 
-    def write(self, heads: Heads, gates: Tensor, stand: Stand, copies: int) -> Tensor:
+    def write(self, heads: Heads, gates: Rows, stand: Stand, copies: int) -> Tensor:
         """What the layer adds for gates [n, head]: [n x batch, query, d_model].
 
         ``heads`` holds the batch's examples ``copies`` times: once for all gate vectors, or n.
         """
         n, units = len(gates), list(heads.units)
-        added = stand.write(1 - gates)
+        added = stand.write(gates)
         batch, queries = heads.z.shape[1] // copies, heads.z.shape[2]
         bias = self.layer.b_o
         if added is not None and added.numel() == added.shape[-1]:
             bias, added = bias + added.view(-1), None
         if units:
-            z = heads.z.permute(1, 2, 0, 3)
-            g = gates[:, units]
-            if n > copies or bool((g != 1).any()):
-                z = z.unflatten(0, (copies, batch)) * g[:, None, None, :, None]
+            z, g = heads.z.permute(1, 2, 0, 3), gates.units(units)
+            if n > copies or not g.open:
+                z = z.unflatten(0, (copies, batch)) * g.values[:, None, None, :, None]
             weight, _ = self.weights(heads.units, "o")
             out = product(z.reshape(-1, len(weight)), weight.t(), bias)
         else:
@@ -168,28 +178,32 @@ class AttentionLayer:
         return (out if added is None else out.add_(added)).flatten(0, 1)
 
     def backward(
-        self, heads: Heads, gates: Tensor, wanted: Tensor, stand: Stand, grad: Tensor,
+        self, heads: Heads, gates: Rows, wanted: np.ndarray, stand: Stand, grad: Tensor,
         start: Start, into_stream: bool, at_read: bool,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Gradients of the gates [n, head], of the queries' input and of the keys' (None: same).
 
-        ``heads`` has n x blocks blocks; ``grad`` is that of ``write``'s output.
+        ``heads`` has n x batch blocks; ``grad`` is that of ``write``'s output.
         """
         n, units = len(gates), list(heads.units)
-        found = torch.zeros_like(gates)
-        if not units:
+        found = torch.zeros_like(gates.values)
+        asked = bool(wanted[:, units].any()) if units else False
+        if not units or not (asked or into_stream):
             return found, None, None
         weight, _ = self.weights(heads.units, "o")
         rows = product(grad.reshape(-1, grad.shape[-1]), weight)
         dz = rows.view(*grad.shape[:2], len(units), -1).permute(2, 0, 1, 3).contiguous()
-        if bool(wanted[:, units].any()):
-            found[:, units] = _gate_gradients(heads.z, dz, stand, units, n)
+        if asked:
+            slopes = _gate_gradients(heads.z, dz, stand, units, n)
+            if len(units) == self.n_heads:
+                found = slopes
+            else:
+                found[:, units] = slopes
         if not into_stream:
             return found, None, None
-        g = gates[:, units]
-        if bool((g != 1).any()):
-            by_member = dz.view(len(units), n, -1, *dz.shape[2:])
-            by_member *= g.t()[:, :, None, None, None]
+        g = gates.units(units)
+        if not g.open:
+            dz.view(len(units), n, -1, *dz.shape[2:]).mul_(g.values.t()[:, :, None, None, None])
         return found, *self._into_stream(heads, dz, start, at_read)
 
     def _into_stream(
@@ -201,29 +215,44 @@ class AttentionLayer:
         flat, flat_p = dz.flatten(0, 1), pattern.flatten(0, 1)
         d_pattern = torch.bmm(flat, v.flatten(0, 1).transpose(1, 2))
         d_scores = torch.ops.aten._softmax_backward_data(d_pattern, flat_p, -1, flat_p.dtype)
+        turn, pairs = start.turns.get(self.layer.turned), self._pairs(units)
+        if self._fused and not at_read:
+            grads = q.new_empty(3, *q.shape)
+            _products(grads, d_scores, flat_p, flat, q, k)
+            if turn is not None:
+                grads = torch.stack([*(turned(t, turn, None, True) for t in grads[:2]), grads[2]])
+            return self._unproject(grads, units, "qkv"), None
         queries = torch.bmm(d_scores, k.flatten(0, 1)).view(a, *q.shape[1:])
-        keys = torch.bmm(d_scores.transpose(1, 2), q.flatten(0, 1)).view(a, *k.shape[1:])
-        values = torch.bmm(flat_p.transpose(1, 2), flat).view(a, *v.shape[1:])
-        pairs = self._pairs(units)
+        both = k.new_empty(2, *k.shape)
+        torch.bmm(d_scores.transpose(1, 2), q.flatten(0, 1), out=both[0].flatten(0, 1))
+        torch.bmm(flat_p.transpose(1, 2), flat, out=both[1].flatten(0, 1))
         if pairs is not None:
-            none = k.new_zeros(int(pairs.max()) + 1, *k.shape[1:])
-            keys, values = none.index_add(0, pairs, keys), none.index_add(0, pairs, values)
-        turn = start.turns.get(self.layer.turned)
+            none = k.new_zeros(2, int(pairs.max()) + 1, *k.shape[1:])
+            both = none.index_add(1, pairs, both)
         if turn is not None:
             queries = turned(queries, turn, start.read if at_read else None, back=True)
-            keys = turned(keys, turn, None, back=True)
-        if not at_read and not self.layer.memory:
-            return self._unproject(torch.cat([queries, keys, values]), units, "qkv"), None
-        return (
-            self._unproject(queries, units, "q"),
-            self._unproject(torch.cat([keys, values]), units, "kv"),
+            both = torch.stack([turned(both[0], turn, None, back=True), both[1]])
+        into_q, into_kv = self._unproject(queries[None], units, "q"), self._unproject(
+            both, units, "kv"
         )
+        if not at_read and not self.layer.memory:
+            return into_q.add_(into_kv), None
+        return into_q, into_kv
 
     def _unproject(self, grads: Tensor, units: tuple[int, ...], which: str) -> Tensor:
-        """Gradient of the normed inputs [block, pos, d_model] of a projection."""
+        """Gradient of the normed inputs, from [letter, head, block, pos, d_head]."""
         weight, _ = self.weights(units, which)
-        rows = grads.permute(1, 2, 0, 3).reshape(-1, len(weight))
-        return product(rows, weight.t()).view(*grads.shape[1:3], -1)
+        rows = grads.permute(2, 3, 1, 0, 4).reshape(-1, len(weight))
+        return product(rows, weight.t()).view(*grads.shape[2:4], -1)
+
+
+def _products(
+    grads: Tensor, d_scores: Tensor, pattern: Tensor, dz: Tensor, q: Tensor, k: Tensor
+) -> None:
+    """Gradients of queries, keys and values into [3, head, block, pos, d_head]."""
+    torch.bmm(d_scores, k.flatten(0, 1), out=grads[0].flatten(0, 1))
+    torch.bmm(d_scores.transpose(1, 2), q.flatten(0, 1), out=grads[1].flatten(0, 1))
+    torch.bmm(pattern.transpose(1, 2), dz, out=grads[2].flatten(0, 1))
 
 
 def _gate_gradients(z: Tensor, dz: Tensor, stand: Stand, units: list[int], n: int) -> Tensor:

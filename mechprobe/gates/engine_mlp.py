@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mechprobe.gates.engine_rows import Rows
 from mechprobe.gates.engine_stands import Stand
 from mechprobe.gates.kernels.activations import act_backward, act_forward
 from mechprobe.gates.kernels.product import product
@@ -67,7 +68,7 @@ class MLPLayer:
         return Neurons(units, pre, gate_pre, None, out)
 
     def write(
-        self, found: Neurons | None, gates: Tensor, of_neurons: Tensor | None, stand: Stand,
+        self, found: Neurons | None, gates: Rows, of_neurons: Rows | None, stand: Stand,
         neuron_stand: Stand | None, copies: int, shape: tuple[int, int],
     ) -> Tensor:
         """What the layer adds for gates [n, 1]: [n x batch, pos, d_model].
@@ -79,23 +80,23 @@ class MLPLayer:
             shape: batch and positions.
         """
         n, (batch, pos) = len(gates), shape
-        added = stand.write(1 - gates)
+        added = stand.write(gates)
         width = len(self.layer.b_out)
         if found is None:
-            none = gates.new_zeros(n, batch, pos, width)
+            none = gates.values.new_zeros(n, batch, pos, width)
             return (none if added is None else none.add_(added)).flatten(0, 1)
         out, own = self._out(found, of_neurons, neuron_stand, copies, shape), n
         if of_neurons is None:
             own = copies
         out = out.view(own, batch, pos, width)
-        if n > own or bool((gates != 1).any()):
-            out = out * gates[:, :, None, None]
+        if n > own or not gates.open:
+            out = out * gates.values[:, :, None, None]
             if added is not None:
                 out = out.add_(added)
         return out.flatten(0, 1)
 
     def _out(
-        self, found: Neurons, of_neurons: Tensor | None, stand: Stand | None, copies: int,
+        self, found: Neurons, of_neurons: Rows | None, stand: Stand | None, copies: int,
         shape: tuple[int, int],
     ) -> Tensor:
         """The MLP's output under its neurons' gates, [rows, d_model]."""
@@ -105,43 +106,44 @@ class MLPLayer:
         assert stand is not None
         assert found.post is not None
         n, (batch, pos) = len(of_neurons), shape
-        g = of_neurons if found.units is None else of_neurons[:, found.units]
+        g = of_neurons.values if found.units is None else of_neurons.values[:, found.units]
         post = found.post.view(copies, batch * pos, -1) * g[:, None, :]
         *_, w_out = self._cut(found.units)
         out = product(post.flatten(0, 1), w_out.t(), self.layer.b_out)
-        added = stand.write(1 - of_neurons)
+        added = stand.write(of_neurons)
         if added is not None:
             out.view(n, batch, pos, -1).add_(added)
         return out
 
     def backward(
-        self, found: Neurons | None, gates: Tensor, of_neurons: Tensor | None, wanted: Tensor,
-        wanted_neurons: Tensor | None, stand: Stand, neuron_stand: Stand | None, grad: Tensor,
+        self, found: Neurons | None, gates: Rows, of_neurons: Rows | None, wanted: bool,
+        wanted_neurons: bool, stand: Stand, neuron_stand: Stand | None, grad: Tensor,
         into_stream: bool,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Gradients of gates [n, 1], of neurons' gates [n, neuron], and of the normed input."""
         n, shape = len(gates), grad.shape
-        found_gates = torch.zeros_like(gates)
-        none = None if of_neurons is None else torch.zeros_like(of_neurons)
+        found_gates = torch.zeros_like(gates.values)
+        none = None if of_neurons is None else torch.zeros_like(of_neurons.values)
         if found is None:
             return found_gates, none, None
         by_member = grad.reshape(n, -1, *shape[1:])
-        if bool(wanted.any()):
+        if wanted:
             batch = (shape[0] // n, shape[1])
             out = self._out(found, of_neurons, neuron_stand, n, batch).view(by_member.shape)
             own = out if stand.value is None else out - stand.value
             found_gates = (by_member * own).flatten(1).sum(1, keepdim=True)
-        asks = wanted_neurons is not None and bool(wanted_neurons.any())
-        if not into_stream and not asks:
+        if not into_stream and not wanted_neurons:
             return found_gates, none, None
-        if bool((gates != 1).any()):
-            by_member = by_member * gates[:, :, None, None]
+        if not gates.open:
+            by_member = by_member * gates.values[:, :, None, None]
         *_, w_out = self._cut(found.units)
         d_post = product(by_member.reshape(-1, shape[-1]), w_out)
         if of_neurons is not None:
             assert neuron_stand is not None
             assert none is not None
-            d_post, none = self._through_gates(found, of_neurons, neuron_stand, d_post, shape)
+            d_post, none = self._through_gates(
+                found, of_neurons.values, neuron_stand, d_post, shape
+            )
         if not into_stream:
             return found_gates, none, None
         return found_gates, none, self._into_stream(found, d_post).view(shape)

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mechprobe.gates.engine_attention import AttentionLayer, Heads
 from mechprobe.gates.engine_mlp import MLPLayer, Neurons
+from mechprobe.gates.engine_rows import Rows, index_of
 from mechprobe.gates.engine_stands import Stand
 from mechprobe.gates.kernels.norms import Saved, norm_backward, norm_forward
 from mechprobe.models.frozen import Attention, Norm, Stage, Start
@@ -44,7 +46,7 @@ class Entry:
     """What going back through a stage needs: gates of n vectors, and the norm of the sum."""
 
     computed: Computed
-    gates: Tensor
+    gates: Rows
     norm: Saved | None
 
 
@@ -65,12 +67,8 @@ class GatedStage:
                 self.columns.append((of.get(part.layer.site), of.get(part.layer.neurons)))
         self.own = [c for pair in self.columns for c in pair if c is not None]
 
-    def asks(self, wanted: Tensor) -> bool:
-        """Whether any gradient of this stage's gates [k, site] is wanted."""
-        return any(bool(wanted[:, c].any()) for c in self.own)
-
     def compute(
-        self, state: State, active: Tensor, start: Start, copies: int, cut: bool, keep: bool
+        self, state: State, active: np.ndarray, start: Start, copies: int, cut: bool, keep: bool
     ) -> Computed:
         """Every layer on the units that are ``active`` [site] (open, or their gradient wanted).
 
@@ -90,7 +88,7 @@ class GatedStage:
                 found.append(layer.compute(x, read_x, memory, units, start, keep)
                              if units else _no_heads(state.x, cut, layer))  # fmt: skip
             else:
-                open_, units = _open_mlp(active, columns)
+                open_, units = _open_mlp(active, columns, state.x.device)
                 x, saved = _at(state.x, start.read, copies) if cut else state.x, None
                 if open_:
                     x, saved = normed(part.norm, x)
@@ -99,7 +97,7 @@ class GatedStage:
         return Computed(state, tuple(found), tuple(norms), copies, cut)
 
     def apply(
-        self, computed: Computed, gates: Tensor, active: Tensor, start: Start,
+        self, computed: Computed, gates: Rows, active: np.ndarray, start: Start,
         stands: Mapping[Site, Stand],
     ) -> tuple[State, Entry]:
         """The stream after the stage for gate vectors [n, site]."""
@@ -113,15 +111,15 @@ class GatedStage:
                 assert isinstance(found, Heads)
                 heads = found.take(_open(active, columns[0], layer.n_heads))
                 taken.append(heads)
-                g = _gates(gates, columns[0], layer.n_heads)
+                g = gates.part(columns[0], layer.n_heads)
                 stand = stands.get(layer.layer.site, NOTHING)
                 out = layer.write(heads, g, stand, copies)
             else:
                 assert not isinstance(found, Heads)
-                neurons = None if columns[1] is None else gates[:, columns[1]]
+                neurons = None if columns[1] is None else gates.part(columns[1], 0)
                 own = None if columns[1] is None else stands[layer.layer.neurons]
                 stand = stands.get(layer.layer.site, NOTHING)
-                g = _gates(gates, columns[0], 1)
+                g = gates.part(columns[0], 1)
                 taken.append(found)
                 out = layer.write(found, g, neurons, stand, own, copies, (batch, pos))
             total = total + out.view(-1, batch, *x.shape[1:])
@@ -133,26 +131,27 @@ class GatedStage:
         return State(out, computed.state.memory), Entry(kept, gates, saved)
 
     def backward(
-        self, entry: Entry, wanted: Tensor, stands: Mapping[Site, Stand], start: Start,
+        self, entry: Entry, wanted: np.ndarray, stands: Mapping[Site, Stand], start: Start,
         grad: Tensor, grad_memory: Tensor | None, into_stream: bool,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Gradients of gates [n, site], of the stream before the stage, and of the memory."""
         n = len(wanted)
-        gates = entry.gates.expand(n, -1)
+        gates = entry.gates.repeat(n)
         times = n // entry.computed.copies
         if entry.norm is not None:
             assert self.stage.norm is not None
             saved = repeat_saved(entry.norm, n // len(entry.gates))
             grad = norm_backward(self.stage.norm, saved, grad)
-        found_gates = torch.zeros_like(gates)
+        found_gates = gates.values.new_zeros(n, wanted.shape[1])
         cut = entry.computed.cut
         streams = [self._spread(grad, entry, n, start) if cut else grad] if into_stream else []
         for i, (layer, columns) in enumerate(zip(self.layers, self.columns, strict=True)):
             found = entry.computed.found[i]
             found = None if found is None else found.repeat(times)
             stand = stands.get(layer.layer.site, NOTHING)
-            asked = _gates(wanted, columns[0], _width(layer), missing=False)
-            own = _gates(gates, columns[0], _width(layer))
+            own = gates.part(columns[0], _width(layer))
+            asked = (np.zeros((n, _width(layer)), bool) if columns[0] is None
+                     else wanted[:, columns[0]])
             if isinstance(layer, AttentionLayer):
                 assert isinstance(found, Heads)
                 got, dx, dkeys = layer.backward(
@@ -166,11 +165,12 @@ class GatedStage:
                     dx = _add_at(dkeys, dx, start.read, n)
             else:
                 assert not isinstance(found, Heads)
-                neurons = None if columns[1] is None else gates[:, columns[1]]
-                asked_too = None if columns[1] is None else wanted[:, columns[1]]
+                neurons = None if columns[1] is None else gates.part(columns[1], 0)
+                asked_too = columns[1] is not None and bool(wanted[:, columns[1]].any())
                 there = stands.get(layer.layer.neurons, NOTHING)
                 got, each, dx = layer.backward(
-                    found, own, neurons, asked, asked_too, stand, there, grad, into_stream
+                    found, own, neurons, bool(asked.any()), asked_too, stand, there, grad,
+                    into_stream,
                 )
                 if columns[1] is not None and each is not None:
                     found_gates[:, columns[1]] = each
@@ -209,28 +209,21 @@ def _width(layer: AttentionLayer | MLPLayer) -> int:
     return layer.n_heads if isinstance(layer, AttentionLayer) else 1
 
 
-def _gates(gates: Tensor, columns: slice | None, width: int, missing: bool = True) -> Tensor:
-    """A layer's columns; where it is not gated, open (or not wanted)."""
-    if columns is not None:
-        return gates[:, columns]
-    return torch.full((len(gates), width), missing, dtype=gates.dtype, device=gates.device)
-
-
-def _open(active: Tensor, columns: slice | None, n: int) -> tuple[int, ...]:
+def _open(active: np.ndarray, columns: slice | None, n: int) -> tuple[int, ...]:
     if columns is None:
         return tuple(range(n))
-    return tuple(active[columns].nonzero()[:, 0].tolist())
+    return tuple(np.flatnonzero(active[columns]).tolist())
 
 
 def _open_mlp(
-    active: Tensor, columns: tuple[slice | None, slice | None]
+    active: np.ndarray, columns: tuple[slice | None, slice | None], device: torch.device
 ) -> tuple[bool, Tensor | None]:
     """Whether an MLP runs, and which of its neurons (None: all)."""
-    if columns[0] is not None and not bool(active[columns[0]].any()):
+    if columns[0] is not None and not active[columns[0]].any():
         return False, None
-    if columns[1] is None or bool(active[columns[1]].all()):
+    if columns[1] is None or active[columns[1]].all():
         return True, None
-    return True, active[columns[1]].nonzero()[:, 0]
+    return True, index_of(np.flatnonzero(active[columns[1]]).tolist(), device)
 
 
 def normed(norm: Norm | None, x: Tensor) -> tuple[Tensor, Saved | None]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from mechprobe.gates.engine_rows import Rows, index_of
 from mechprobe.gates.kernels.product import product
 
 MOST = 2**24  # numbers a layer's written constants may take; beyond it they are not kept
@@ -42,10 +44,11 @@ class Stand:
             written = written.expand(len(read), -1, -1, -1)[rows, read].unsqueeze(1)
         return Stand(value, self.into, written)
 
-    def write(self, closed: Tensor) -> Tensor | None:
-        """What is added for closed shares [n, unit]: [n, batch or 1, pos or 1, d_model]."""
-        if self.value is None or not bool(closed.any()):
+    def write(self, gates: Rows) -> Tensor | None:
+        """What is added for gates [n, unit]: [n, batch or 1, pos or 1, d_model]; None: nothing."""
+        if self.value is None or gates.open:
             return None
+        closed = 1 - gates.values
         if self.into is None:
             return closed[:, :, None, None] * self.value
         if self.written is not None:
@@ -53,7 +56,7 @@ class Stand:
             if b * p == 1:
                 return (closed @ self.written.view(u, m)).view(-1, 1, 1, m)
             return torch.einsum("nu,bpum->nbpm", closed, self.written)
-        units = closed.any(0).nonzero()[:, 0]
+        units = index_of(np.flatnonzero((gates.host != 1).any(0)).tolist(), closed.device)
         share = closed[:, None, None, units, None] * self.value[units].permute(1, 2, 0, 3)
         width = len(self.into) // closed.shape[1]
         share = share.expand(*share.shape[:-1], width)

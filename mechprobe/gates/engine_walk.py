@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from mechprobe.gates.engine_rows import rows_of
 from mechprobe.gates.engine_stage import Computed, Entry, GatedStage, State, normed, repeat_saved
 from mechprobe.gates.engine_stands import Stand
 from mechprobe.gates.kernels.norms import Saved, norm_backward
@@ -61,14 +63,15 @@ class Walk:
 
     def __post_init__(self) -> None:
         self.found = torch.zeros_like(self.gates)
-        self.active = (self.gates != 0) | self.wanted
-        k = len(self.gates)
-        self.starts_at = torch.full((k,), len(self.stages))
+        self.rows = rows_of(self.gates)
+        self.asked = self.wanted.cpu().numpy()
+        self.active = (self.rows.host != 0) | self.asked
+        self.starts_at = np.full(len(self.rows), len(self.stages))
         for i in reversed(range(len(self.stages))):
             stage = self.stages[i]
             if isinstance(stage, GatedStage):
                 for c in stage.own:
-                    self.starts_at[self.wanted[:, c].any(1).cpu()] = i
+                    self.starts_at[self.asked[:, c].any(1)] = i
 
     def run(self) -> Tensor:
         """Walk every gate vector; returns d (sum of what the leaves gave) / d gates [k, site]."""
@@ -99,7 +102,7 @@ class Walk:
             part = [m for same in group for m in same]
             stacked = len(group) if alone else copies
             shown = part if stacked > 1 or not alone else part[:1]
-            rows, open_ = self.gates[shown], self.active[part].any(0)
+            rows, open_ = self.rows.take(shown), self.active[part].any(0)
             after, entry = stage.apply(computed, rows, open_, self.start, stands)
             self.tape.append((i, entry))
             self._down(i + 1, after, part, stacked)
@@ -112,11 +115,10 @@ class Walk:
         """
         if not stage.own or len(members) == 1:
             return [[members]]
-        own = torch.cat([self.gates[members][:, c] for c in stage.own], 1)
-        _, which = torch.unique(own, dim=0, return_inverse=True)
-        same: dict[int, list[int]] = {}
-        for member, group in zip(members, which.tolist(), strict=True):
-            same.setdefault(group, []).append(member)
+        same: dict[bytes, list[int]] = {}
+        for member in members:
+            own = b"".join(self.rows.host[member, c].tobytes() for c in stage.own)
+            same.setdefault(own, []).append(member)
         if self.at_once == 1 or len(same) == 1:
             return [[group] for group in same.values()]
         single = [[m] for m in members]
@@ -126,7 +128,7 @@ class Walk:
         norm = self.frozen.stacks[-1].norm
         x, saved = normed(norm, state.x)
         n = copies
-        if not bool(self.wanted[members].any()):
+        if not self.asked[members].any():
             logits = self.frozen.read_out(x)
             self.leaf(members, _by_member(logits, n, len(members)))
             return
@@ -155,7 +157,7 @@ class Walk:
     def _up(self, members: list[int], grad: Tensor) -> None:
         """Back through the tape with the gradient of the last stream [member x batch, ...]."""
         goal, n = int(self.starts_at[members].min()), len(members)
-        wanted = self.wanted[members]
+        wanted = self.asked[members]
         memory: Tensor | None = None
         for i, entry in reversed(self.tape):
             if i < goal:
