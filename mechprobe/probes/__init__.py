@@ -15,6 +15,8 @@ from mechprobe.probes.linear import (
 )
 from mechprobe.probes.objective import Objective
 from mechprobe.probes.pseudo_labels import depth_histogram, flat_share, pseudo_labels
+from mechprobe.probes.regulariser import TopologyRegulariser
+from mechprobe.probes.sentence_scores import SentenceScore, difference
 from mechprobe.probes.structural import depth_objective, distance_objective
 from mechprobe.probes.structural_scores import TreeScores, score_depths, score_distances
 from mechprobe.probes.topology import (
@@ -36,6 +38,8 @@ __all__ = [
     "Objective",
     "ProbeBank",
     "ProbeSettings",
+    "SentenceScore",
+    "TopologyRegulariser",
     "TopologyScores",
     "TreeScores",
     "WordTask",
@@ -47,6 +51,7 @@ __all__ = [
     "control_task",
     "depth_histogram",
     "depth_objective",
+    "difference",
     "distance_objective",
     "fit_bank",
     "flat_share",
