@@ -37,7 +37,10 @@ class HookedFixedLengthEncoder(HookedRootModule):
             sequence; "position": each position has its own answer through a shared one.
         norm: "pre" or "post" LayerNorm.
         tokenizer: None; tokens are symbols.
+        standard_blocks: whether blocks are attention and MLP with weights, as the engine expects.
     """
+
+    standard_blocks = True
 
     def __init__(self, cfg: HookedTransformerConfig, readout: str, norm: str) -> None:
         super().__init__()

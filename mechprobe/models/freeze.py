@@ -86,6 +86,8 @@ def hooked(model: nn.Module) -> bool:
 def _check(model: HookedModel) -> None:
     if hooked(model):
         raise CannotFreeze("hooks stand on the model")
+    if not getattr(model, "standard_blocks", True):
+        raise CannotFreeze("its blocks are its own")
     weights = list(model.parameters())
     if weights[0].dtype not in (torch.float32, torch.float64):
         raise CannotFreeze(f"weights in {weights[0].dtype}")

@@ -43,6 +43,8 @@ class HookedTreeConstruction(HookedFixedLengthEncoder):
         InputError: the grammar is not binary, or k or the read-out does not exist.
     """
 
+    standard_blocks = False
+
     def __init__(self, grammar: Grammar, readout: str = "position", k: int = 0) -> None:
         HookedRootModule.__init__(self)
         grammar.check_level(k)

@@ -39,7 +39,7 @@ def blocks_unit(settings: Settings, spec: Spec, run: Run) -> dict:
             log_probs = _restricted(settings, model, scored.tokens, scored.mask, allowed)
             values = divergences(scored.blocks, log_probs).numpy()
             shares = closest_shares(values, seed=settings.seed)
-            best = closest_rung(values.mean(1))
+            best = closest_rung(values.mean(1).tolist())
             for rung, row in enumerate(values):
                 ends = bootstrap_mean(row, seed=settings.seed, n=500)
                 rows.append({

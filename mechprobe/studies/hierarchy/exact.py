@@ -147,6 +147,8 @@ def planted_unit(settings: Settings, run: Run) -> dict:
     return {"planted": len(rows)}
 
 
-def _row(measure: str, layer: int, truth: float, found: float, agrees: bool) -> dict[str, Any]:
+def _row(
+    measure: str, layer: int, truth: float | int, found: float | int, agrees: bool
+) -> dict[str, Any]:
     return {"measure": measure, "layer": layer, "truth": float(truth), "found": float(found),
             "agrees": bool(agrees)}

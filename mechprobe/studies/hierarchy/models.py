@@ -16,6 +16,9 @@ from mechprobe.studies.hierarchy.specs import Spec, checkpoint_steps, grammar_of
 from mechprobe.training.fresh import FreshSettings, fit_fresh
 from mechprobe.training.tree_tasks import TreeTask, tree_encoder
 
+MOST_STEPS_LOST = 500
+"""Steps of training that a kill can cost; the state is saved at least this often."""
+
 
 def model_folder(run: Run, spec: Spec, step: int) -> Path:
     """Where a point of a model's trajectory is kept."""
@@ -63,7 +66,7 @@ def train(settings: Settings, spec: Spec, run: Run) -> dict:
         fit_fresh(
             model, task.loss, fit, trajectory=points, on_checkpoint=on_checkpoint,
             on_step=on_step, store=run.checkpoint(f"train-{spec.name}"),
-            save_every=max(200, spec.steps // 50),
+            save_every=min(MOST_STEPS_LOST, max(1, spec.steps // 10)),
         )
     return {"steps": points, "parameters": sum(p.numel() for p in model.parameters())}
 
