@@ -15,15 +15,18 @@ function shownToken(token) {
   return token.replace(/\n/g, "⏎").replace(/\t/g, "⇥").replace(/^ | $/g, "·") || "∅";
 }
 
-// White to dark blue; the ink that reads on it.
-function weightColour(weight) {
-  const part = Math.min(1, Math.max(0, weight));
-  const mix = (light, dark) => Math.round(light + (dark - light) * part);
-  return { background: `rgb(${mix(255, 8)},${mix(255, 69)},${mix(255, 148)})`, ink: part > 0.5 ? "#fff" : "#1b1f24" };
+// White to a colour, and the ink that reads on it.
+function mixed(colour, part) {
+  const share = Math.min(1, Math.max(0, part));
+  const [r, g, b] = colour.map((c) => Math.round(255 + (c - 255) * share));
+  // relative luminance (WCAG 2.2); above 0.179 black has the higher contrast, 4.58 or more
+  const line = (v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4);
+  const luminance = 0.2126 * line(r) + 0.7152 * line(g) + 0.0722 * line(b);
+  return { background: `rgb(${r},${g},${b})`, ink: luminance > 0.179 ? "#000" : "#fff" };
 }
 
 function paint(element, weight) {
-  const { background, ink } = weightColour(weight);
+  const { background, ink } = mixed([8, 69, 148], weight);
   element.style.background = background;
   element.style.color = ink;
 }

@@ -78,8 +78,11 @@ def _component(
 ) -> tuple[str, dict[str, object]]:
     shown = [inert(word) for word in words]
     if numbers.ndim == 2:
-        labels = [inert(name) for name in names]
-        return "ColoredTokensMulti", {"tokens": shown, "values": numbers.tolist(), "labels": labels}
+        bound = (2 * np.abs(numbers).max(0)).clip(1e-7)  # twice: half the colour
+        return "ColoredTokensMulti", {
+            "tokens": shown, "values": numbers.tolist(), "labels": [inert(name) for name in names],
+            "positiveBounds": bound.tolist(), "negativeBounds": (-bound).tolist(),
+        }
     bound = float(np.abs(numbers).max()) or 1.0
     return "ColoredTokens", {
         "tokens": shown, "values": numbers.tolist(), "minValue": -bound, "maxValue": bound,

@@ -25,7 +25,7 @@ class Chromium:
         to_read, ours_write = os.pipe()
         ours_read, to_write = os.pipe()
         self.process = subprocess.Popen(
-            ["/bin/sh", "-c",
+            ["bash", "-c",
              f'exec "$0" "$@" 3<&{to_read} 4>&{to_write}', WHERE,
              "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
              "--no-first-run", "--disable-background-networking", "--disable-component-update",
@@ -49,6 +49,7 @@ class Chromium:
         )["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
+        self.send("Emulation.setFocusEmulationEnabled", enabled=True)
 
     def send(self, method, sessionless=False, seconds=60, **params):
         """A command's result; events that come before it are kept."""

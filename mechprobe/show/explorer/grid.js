@@ -3,15 +3,6 @@
 const BLUE = [33, 102, 172];
 const ORANGE = [179, 88, 6];
 
-function mixed(colour, part) {
-  const share = Math.min(1, Math.max(0, part));
-  const [r, g, b] = colour.map((c) => Math.round(255 + (c - 255) * share));
-  // relative luminance (WCAG 2): dark ink on light, light ink on dark
-  const line = (v) => (v / 255 <= 0.03928 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4);
-  const luminance = 0.2126 * line(r) + 0.7152 * line(g) + 0.0722 * line(b);
-  return { background: `rgb(${r},${g},${b})`, ink: luminance > 0.22 ? "#101418" : "#ffffff" };
-}
-
 function percent(share) {
   return `${Math.round(100 * share)}%`;
 }
