@@ -95,12 +95,16 @@ PRESETS: dict[str, Settings] = {
         distance_rank=16, n_head_sentences=30, n_turns=2, finetune_streams=("resid.1",),
         finetune_seeds=2, n_finetune=200, finetune_steps=12, n_boot=200, mlp_probes=False,
     ),
-    "laptop": Settings(preset="laptop"),
+    "laptop": Settings(
+        preset="laptop", n_train=600, n_dev=250, n_test=300, pretrain_steps=800, n_untrained=1,
+        probe_epochs=25, n_head_sentences=80, n_turns=2, finetune_seeds=4, n_finetune=1_500,
+        finetune_steps=100,
+    ),
     "real": Settings(
         preset="real", treebank=EWT, second=PUD, encoder="minilm", n_train=2_000, n_dev=600,
         n_test=600, n_second=500, n_untrained=1, topology_rank=96, probe_epochs=20,
-        n_head_sentences=100, n_turns=2, finetune=COLA, finetune_streams=("resid.3",),
-        n_finetune=3_000, finetune_steps=200, finetune_lr=1e-4,
+        n_heads_tested=24, n_head_sentences=60, n_turns=2, finetune=COLA,
+        finetune_streams=("resid.3",), n_finetune=2_500, finetune_steps=80, finetune_lr=2e-4,
     ),
     "paper": Settings(  # the sentences of the paper's own runs and its tables were not available
         preset="paper", treebank=EWT, second=PUD, encoder="bert-large-uncased", n_layers=24,
