@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from scipy.stats import hypergeom
 
 from mechprobe.locate.subnetworks import SubnetworkSet
@@ -15,6 +16,11 @@ from mechprobe.stats import central, resampled_scores
 
 TOLERANCE = 0.03  # accuracy that a subnetwork may lose and still count as large enough
 _ROUNDING = 1e-9
+OVERLAP = (
+    "step", "seed", "sparsity", "heads_kept", "core_kept", "core_size", "expected", "p",
+    "p_smallest",
+)
+"""Columns of ``core_overlap``."""
 
 
 @dataclass(frozen=True)
@@ -136,23 +142,44 @@ def first_kept(
 
 
 def core_overlap(
-    sets: Sequence[tuple[int, SubnetworkSet]], heads: Sequence[Site], core: Sequence[Site]
+    sets: Sequence[tuple[int, SubnetworkSet]], heads: Sequence[Site], final: SubnetworkSet
 ) -> pd.DataFrame:
     """How much of the final core each earlier subnetwork keeps, against random heads.
 
-    One row a subnetwork: core heads kept, expected for a random set of as many heads, the
-    upper-tail hypergeometric p, and p_smallest, that of a subnetwork that keeps all it could.
+    Masks of one seed share their noise at every step and sparsity, so that the core a subnetwork
+    is held against is that of the final subnetworks of *other* seeds. The null keeps as many random
+    heads in each layer: the hits of a layer are hypergeometric, and layers add up.
+
+    One row a subnetwork: core heads kept, expected, upper-tail p, and p_smallest, that of a
+    subnetwork that keeps all it could. A subnetwork without such a core has no row.
     """
     rows = []
     for step, found in sets:
         for member in found:
+            others = [set(other.heads) for other in final if other.seed != member.seed]
+            core = set.intersection(*others) if others else set()
+            if not core:
+                continue
             kept = set(member.heads)
-            hits, n, m = len(kept & set(core)), len(heads), len(kept)
+            hits, chances = len(kept & core), hits_by_layer(heads, core, kept)
+            possible = int(np.flatnonzero(chances)[-1])
             rows.append({
                 "step": step, "seed": member.seed, "sparsity": member.sparsity_target,
-                "heads_kept": m, "core_kept": hits, "core_size": len(core),
-                "expected": len(core) * m / n,
-                "p": float(hypergeom.sf(hits - 1, n, len(core), m)),
-                "p_smallest": float(hypergeom.sf(min(m, len(core)) - 1, n, len(core), m)),
+                "heads_kept": len(kept), "core_kept": hits, "core_size": len(core),
+                "expected": float(chances @ np.arange(len(chances))),
+                "p": float(chances[hits:].sum()), "p_smallest": float(chances[possible:].sum()),
             })
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(OVERLAP))
+
+
+def hits_by_layer(
+    heads: Sequence[Site], core: Collection[Site], kept: Collection[Site]
+) -> Float[np.ndarray, " hits"]:
+    """Chance of 0, 1, ... core heads among random heads, as many in each layer as are kept."""
+    chances = np.ones(1)
+    for layer in sorted({site.layer for site in heads}):
+        n, c, m = (
+            sum(site.layer == layer for site in group) for group in (heads, core, kept)
+        )
+        chances = np.convolve(chances, hypergeom.pmf(np.arange(min(c, m) + 1), n, c, m))
+    return chances

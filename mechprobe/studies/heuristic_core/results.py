@@ -109,7 +109,7 @@ def gather(settings: Settings, data: StudyData, run: Run) -> Results:
         sparser=sparser(settings, data, run, final),
         emergence=emergence.emergence_table(by_step, seed=settings.seed, n=settings.n_null),
         sizes=emergence.size_difference(by_step[-1], seed=settings.seed, n=settings.n_null),
-        core_overlap=emergence.core_overlap(sets, heads, final[0].core),
+        core_overlap=emergence.core_overlap(sets, heads, final[0].found),
         first_kept=emergence.first_kept(sets, heads, final[0].core),
         full_groups=full_groups,
         between_models=between(models, last),

@@ -155,8 +155,9 @@ def early_claim(
         claim="Core heads emerge early in training",
         verdict=judge(p < ALPHA and observed > expected, smallest_p, ALPHA),
         numbers=f"at step {step} (the first searched) {n_sets} subnetworks keep "
-        f"{percent(observed)} % of the final core, random sets of heads as large "
-        f"{percent(expected)} % (median {p_value(p)}, smallest possible {smallest_p:.3f})",
+        f"{percent(observed)} % of the final core (that of the other seeds), random heads, as many "
+        f"in each layer, {percent(expected)} % (median {p_value(p)}, smallest possible "
+        f"{smallest_p:.3f})",
         paper="core heads are kept from the first checkpoints on",
     )
 

@@ -197,7 +197,7 @@ def sections(
                 "uses all sparsities of the last step. Intervals: 95 % bootstrap over examples.",
             ],
             {"emergence": "Accuracy and effective size over training",
-             "core-overlap": "How much of the final core earlier subnetworks keep",
+             "core-overlap": "How much of the final core (of other seeds) earlier subnetworks keep",
              "first-kept": "First searched step at which at least half of the masks keep a head"},
             {"emergence": "Accuracy and effective size over training"},
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -148,19 +148,30 @@ def test_the_first_step_at_which_half_keep_a_head(sets):
     assert table.index[table.in_core].tolist() == ["0.0", "1.0"]
 
 
-def test_the_overlap_with_the_core_against_every_set_of_that_size(sets):
-    core = [Site("head", 0, 0), Site("head", 1, 0), Site("head", 1, 2)]
-    table = core_overlap(sets, HEADS, core)
+def test_the_overlap_with_the_core_of_other_seeds_against_every_set_of_that_size(sets):
+    final = sets[-1][1]
+    table = core_overlap(sets, HEADS, final)
     assert list(zip(table.step, table.seed, table.sparsity, strict=True)) == [
         (50, 0, 0.5), (50, 1, 0.6), (100, 0, 0.5), (100, 1, 0.5)
     ]  # fmt: skip
-    assert table.core_kept.tolist() == [2, 1, 2, 2]
+    cores = {0: set(final[1].heads), 1: set(final[0].heads)}  # of the other seed
+    assert table.core_kept.tolist() == [1, 2, 2, 2]
     assert table.heads_kept.tolist() == [2, 2, 3, 2]
-    assert (table.core_size == 3).all()
-    for row in table.itertuples():
-        hits = [
-            len(set(chosen) & set(core)) for chosen in combinations(HEADS, int(row.heads_kept))
-        ]
-        assert row.expected == pytest.approx(np.mean(hits))
-        assert row.p == pytest.approx(np.mean([h >= row.core_kept for h in hits]))
-        assert row.p_smallest == pytest.approx(np.mean([h == max(hits) for h in hits]))
+    members = [member for _, found in sets for member in found]
+    for row, member in zip(table.to_dict("records"), members, strict=True):
+        core, kept = cores[member.seed], member.heads
+        layers = [
+            [set(chosen) for chosen in combinations(
+                [h for h in HEADS if h.layer == layer], sum(h.layer == layer for h in kept))]
+            for layer in (0, 1)
+        ]  # fmt: skip
+        hits = [len((one | other) & core) for one, other in product(*layers)]
+        assert row["core_size"] == len(core)
+        assert row["expected"] == pytest.approx(np.mean(hits))
+        assert row["p"] == pytest.approx(np.mean([h >= row["core_kept"] for h in hits]))
+        assert row["p_smallest"] == pytest.approx(np.mean([h == max(hits) for h in hits]))
+
+
+def test_without_other_seeds_there_is_no_core_to_keep(sets):
+    final = sets[-1][1]
+    assert core_overlap([(50, SubnetworkSet((final[0],)))], HEADS, SubnetworkSet((final[0],))).empty
