@@ -82,6 +82,10 @@ STUDIES: dict[str, Study] = {
             "heads they share",
         ),
         Study(
+            "abstraction", "mechprobe.studies.abstraction",
+            "does a model reuse the concepts of one task in another, when, and in which heads",
+        ),
+        Study(
             "topology", "mechprobe.studies.topology",
             "which layers and submodules hold a sentence's tree: topological, structural and "
             "linear probes, heads, and fine-tuning pulled towards a tree",

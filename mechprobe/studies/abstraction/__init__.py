@@ -1,0 +1,1 @@
+"""Abstraction probing (An et al. 2023): does a model reuse concepts, when, and in which heads."""

@@ -1,0 +1,116 @@
+"""Refuse settings that cannot work, before any long work starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from mechprobe.errors import InputError
+from mechprobe.gates.baselines import KINDS
+from mechprobe.studies import option
+from mechprobe.studies.abstraction.data import load_set
+from mechprobe.studies.abstraction.models import pretrained
+from mechprobe.studies.abstraction.settings import ADAPT, Settings
+from mechprobe.tasks.abstraction import CONTRASTS, MUTATIONS, PROBES
+
+AT_LEAST_ONE = (
+    "n_sets", "n_train", "n_test", "n_ood", "per_item", "n_layers", "n_heads", "d_model", "batch",
+    "auxiliary_steps", "control_steps", "finetune_steps", "point_steps", "n_heads_eval", "n_random",
+    "generic_sets", "mask_seeds", "n_boot",
+)
+NOT_NEGATIVE = ("seed", "threads", "generic_steps", "beams", "points", "mask_steps")
+ABOVE_ZERO = ("auxiliary_lr", "control_lr", "finetune_lr", "finetune_embedding_lr", "embedding_lr")
+
+
+def check(settings: Settings) -> None:
+    """Raise InputError for the first setting that cannot work, saying what to give instead.
+
+    The first set's tasks are made (and thrown away), so that a card that does not parse, words that
+    overlap and test items that leak show at once; a pretrained model is opened.
+    """
+    check_numbers(settings)
+    check_names(settings)
+    check_model(settings)
+    if settings.data_dir is not None and not Path(settings.data_dir).expanduser().is_dir():
+        raise InputError(
+            f"no data folder {settings.data_dir}; give --data-dir an existing folder with the "
+            "released files"
+        )
+    try:
+        torch.zeros(1, device=settings.device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"device {settings.device!r} cannot be used ({str(error).splitlines()[0]}); "
+            "give --device cpu, or a GPU that torch sees"
+        ) from None
+    load_set(settings, 0)
+
+
+def check_numbers(settings: Settings) -> None:
+    """Raise InputError for the first number out of its range."""
+    for name in AT_LEAST_ONE:
+        if getattr(settings, name) < 1:
+            raise InputError(f"{option(name)} is {getattr(settings, name)}; give 1 or more")
+    for name in NOT_NEGATIVE:
+        if getattr(settings, name) < 0:
+            raise InputError(f"{option(name)} is {getattr(settings, name)}; give 0 or more")
+    for name in ABOVE_ZERO:
+        if not getattr(settings, name) > 0:
+            raise InputError(f"{option(name)} is {getattr(settings, name)}; give more than 0")
+    if not 0 <= settings.label_smoothing < 1 or not 0 <= settings.warmup <= 1:
+        raise InputError(
+            f"--label-smoothing is {settings.label_smoothing}, --warmup {settings.warmup}; give "
+            "shares, 0 to below 1 and 0 to 1"
+        )
+    if settings.n_heads_eval < 4:
+        raise InputError(f"--n-heads-eval is {settings.n_heads_eval}; give 4 or more, half of "
+                         "them rank heads and half are reported")
+
+
+def check_names(settings: Settings) -> None:
+    """Raise InputError for the first name that nothing here has, or that is given twice."""
+    known = {
+        "probe": PROBES, "contrast": CONTRASTS, "arch": ("decoder", "encoder-decoder"),
+        "positions": ("rotary", "standard"), "redraw": ("any", "frame"),
+    }
+    for name, names in known.items():
+        if getattr(settings, name) not in names:
+            raise InputError(
+                f"{option(name)} is {getattr(settings, name)!r}; one of {', '.join(names)}"
+            )
+    kinds = [kind for kind in KINDS if kind != "paired"]
+    for name, names, least in (
+        ("adapt", ADAPT, 1), ("baselines", kinds, 1), ("mutations", list(MUTATIONS), 0)
+    ):
+        given = getattr(settings, name)
+        strange = [one for one in given if one not in names]
+        if strange or len(given) < least or len(set(given)) < len(given):
+            raise InputError(
+                f"{option(name)} is {' '.join(given) or 'empty'!s}; give each at most once, of "
+                f"{', '.join(names)}"
+            )
+    if settings.model is not None and "words" in settings.adapt:
+        raise InputError(
+            f"--adapt words needs one token a word, and {settings.model} has word pieces; give "
+            "--adapt full frozen"
+        )
+    if settings.constrained and not settings.beams:
+        raise InputError("--constrained is for beam search; give --beams, such as --beams 5")
+
+
+def check_model(settings: Settings) -> None:
+    """Raise InputError for a model that cannot be built or opened."""
+    if settings.model is not None:
+        pretrained(settings)
+        return
+    if settings.d_model % settings.n_heads:
+        raise InputError(
+            f"d_model {settings.d_model} is not a multiple of n_heads {settings.n_heads}"
+        )
+    rotary = settings.arch == "decoder" and settings.positions == "rotary"
+    if rotary and settings.d_model // settings.n_heads % 2:
+        raise InputError(
+            f"rotary positions need heads of even width; {settings.d_model} over "
+            f"{settings.n_heads} heads is {settings.d_model // settings.n_heads}"
+        )

@@ -1,0 +1,162 @@
+"""What a run would cost: built with random weights, one step of each kind is timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from mechprobe.models.build import build_decoder
+from mechprobe.models.edits import HookedModel, forward, site_grid
+from mechprobe.models.encoder_decoder import build_encoder_decoder
+from mechprobe.studies.abstraction.settings import STARTS, Settings
+from mechprobe.studies.abstraction.timeline import point_steps
+from mechprobe.tasks.seq2seq_rows import SequenceRows
+from mechprobe.tasks.word_ids import SPECIAL, WordIds
+from mechprobe.training.seq2seq import sequence_loss
+
+SHAPES = {
+    "t5-small": (6, 8, 512), "t5-base": (12, 12, 768), "t5-large": (24, 16, 1024),
+    "gpt2": (12, 12, 768), "gpt2-medium": (24, 16, 1024),
+}
+"""Layers, heads and width of the models of the paper, for a dry run without their weights."""
+LONGEST = {"mod": (24, 44), "com": (64, 128)}
+"""Source and target tokens of the longest pairs, by probe."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One kind of work: how many passes of one batch, and seconds for one."""
+
+    name: str
+    count: int
+    seconds: float
+
+    @property
+    def hours(self) -> float:
+        """Estimated hours."""
+        return self.count * self.seconds / 3600
+
+
+def dry_run(settings: Settings) -> str:
+    """Build the run's model with random weights, time one step of each kind, and add them up.
+
+    Nothing is downloaded or read. Pairs are random tokens of the longest length, so real runs,
+    which pad to the batch, are cheaper. A pretrained model not of the paper's has the shape that
+    --n-layers, --n-heads and --d-model say. Times are for this machine and device.
+    """
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    model = random_model(settings)
+    parts = estimate(settings, model)
+    weights = sum(p.numel() for p in model.parameters())
+    device = torch.device(settings.device)
+    place = device.type if device.type == "cpu" else torch.cuda.get_device_name(device)
+    return "\n".join([
+        f"dry run of abstraction, preset {settings.preset}, probe {settings.probe}, on {place}",
+        f"model: {settings.model or settings.arch}, {model.cfg.n_layers} layers x "
+        f"{model.cfg.n_heads} heads, d_model {model.cfg.d_model}, {weights / 1e6:.1f} M "
+        f"parameters, {site_grid(model).n_head_sites} heads (random weights)",
+        f"{'work':<34}{'passes':>12}{'ms each':>10}{'hours':>9}",
+        *(f"{p.name:<34}{p.count:>12,}{1000 * p.seconds:>10.1f}{p.hours:>9.2f}" for p in parts),
+        f"{'total':<34}{sum(p.count for p in parts):>12,}{'':>10}"
+        f"{sum(p.hours for p in parts):>9.2f}",
+        f"memory: {16 * weights / 2**30:.1f} GiB for weights, gradients and AdamW's moments",
+        f"disk: {4 * weights * kept_models(settings) / 2**30:.1f} GiB for "
+        f"{kept_models(settings)} kept models",
+    ])
+
+
+def kept_models(settings: Settings) -> int:
+    """Models whose weights a run keeps."""
+    a_set = 3 + len(point_steps(settings)) + 2 * bool(settings.generic_steps)
+    return settings.n_sets * a_set + len(settings.mutations)
+
+
+def random_model(settings: Settings) -> HookedModel:
+    """A model of the run's shape with random weights."""
+    shape = (settings.n_layers, settings.n_heads, settings.d_model)
+    vocabulary = 2_600
+    if settings.model is not None:
+        shape = SHAPES.get(settings.model, shape)
+        vocabulary = 32_128 if settings.arch == "encoder-decoder" else 50_257
+    given = dict(zip(("n_layers", "n_heads", "d_model"), shape, strict=True))
+    given |= {"d_vocab": vocabulary, "seed": 0}
+    if settings.arch == "encoder-decoder":
+        return nn.Module.to(build_encoder_decoder(**given), settings.device)
+    model = build_decoder(n_ctx=sum(LONGEST[settings.probe]) + 2, **given)
+    return nn.Module.to(model, settings.device)
+
+
+def random_rows(settings: Settings, vocabulary: int, n: int) -> SequenceRows:
+    """n pairs of random tokens, each as long as the longest."""
+    rng = np.random.default_rng(0)
+    words = WordIds((*SPECIAL, *map(str, range(vocabulary - len(SPECIAL)))), False)
+    sources, targets = (
+        tuple(tuple(row) for row in rng.integers(3, vocabulary, (n, size)).tolist())
+        for size in LONGEST[settings.probe]
+    )
+    return SequenceRows(sources, targets, words, settings.arch == "decoder", "random")
+
+
+def estimate(settings: Settings, model: HookedModel) -> list[Part]:
+    """Time one step of each kind of work and count how often the run does it."""
+    rows = random_rows(settings, model.cfg.d_vocab, settings.batch)
+    chosen = np.arange(settings.batch)
+    batch, answers = rows.batch(chosen), rows.answers(chosen).to(settings.device)
+
+    def train() -> None:
+        sequence_loss(forward(model, batch), answers, settings.label_smoothing).backward()
+        model.zero_grad(set_to_none=True)
+
+    @torch.no_grad()
+    def score() -> None:
+        forward(model, batch)
+
+    train_seconds, score_seconds = timed(train, settings), timed(score, settings)
+    sets, n = settings.n_sets, settings.batch
+    first = 2 * sets * settings.auxiliary_steps
+    first += sets * (settings.auxiliary_steps + settings.generic_steps) * bool(
+        settings.generic_steps
+    )
+    second = len(STARTS) * len(settings.adapt) + 2 * bool(settings.generic_steps)
+    points = len(point_steps(settings))
+    target = sets * second * settings.finetune_steps
+    if "full" in settings.adapt:
+        target += sets * (settings.control_steps - settings.finetune_steps)
+    target += sets * (points + bool(points)) * settings.point_steps
+    mutated = len(settings.mutations) * (settings.auxiliary_steps + settings.finetune_steps)
+    tests = sets * (second + points) + len(settings.mutations)
+    written = max(1, settings.beams * (LONGEST[settings.probe][1] if settings.beams else 1))
+    scored = -(-(settings.n_test + settings.n_ood) // n) * tests * written
+    heads = site_grid(model).n_head_sites
+    closed = 2 * (len(settings.baselines) + 2) * heads + 2 * settings.n_random * 24
+    masks = settings.mask_steps * settings.mask_seeds * sets
+    return [
+        Part("auxiliary and contrast steps", first, train_seconds),
+        Part("target task steps", target, train_seconds),
+        Part("mutations", mutated, train_seconds),
+        Part("scoring", scored, score_seconds),
+        Part("heads closed", sets * closed * -(-settings.n_heads_eval // n), score_seconds),
+        Part("mask steps", masks, 3 * score_seconds),
+    ]
+
+
+def timed(step: Callable[[], None], settings: Settings) -> float:
+    """Seconds of one call, after a first one that is not counted."""
+    step()
+    wait(settings)
+    began = time.perf_counter()
+    step()
+    wait(settings)
+    return time.perf_counter() - began
+
+
+def wait(settings: Settings) -> None:
+    """Let a GPU finish before a clock is read."""
+    if torch.device(settings.device).type == "cuda":
+        torch.cuda.synchronize(settings.device)

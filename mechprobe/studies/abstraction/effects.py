@@ -1,0 +1,150 @@
+"""Performance and gains from the outcomes of finished units; no model runs here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from mechprobe.stats.intervals import Interval
+from mechprobe.stats.nested import nested_bootstrap
+from mechprobe.studies.abstraction.settings import STARTS, Settings
+from mechprobe.tasks.abstraction import MUTATIONS
+
+Found = Mapping[str, Mapping]
+NAMES = {"auxiliary": "MainExp", "control": "ControlExp", "contrast": "ContrastExp"}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Outcomes of the three procedures for one way to learn the target task.
+
+    Attributes:
+        adapt: "full", "frozen" or "words".
+        right: for each procedure and split ("test", "ood") one array of 0 and 1 a set.
+    """
+
+    adapt: str
+    right: Mapping[tuple[str, str], Sequence[np.ndarray]]
+
+    def score(self, start: str, split: str, settings: Settings) -> Interval:
+        """Exact match: mean over sets, interval over sets and examples."""
+        return nested_bootstrap(self.right[start, split], settings.seed, settings.n_boot)
+
+    def gain(self, start: str, over: str, split: str, settings: Settings) -> Interval:
+        """Exact match of one procedure less another's, paired by example."""
+        pairs = zip(self.right[start, split], self.right[over, split], strict=True)
+        return nested_bootstrap([a - b for a, b in pairs], settings.seed, settings.n_boot)
+
+
+def probes(settings: Settings, found: Found) -> list[Probe]:
+    """The three procedures for each way to adapt."""
+    return [
+        Probe(adapt, {
+            (start, split): [
+                np.array(found[f"target-{start}-{adapt}-{i}"][split], float)
+                for i in range(settings.n_sets)
+            ]
+            for start in STARTS for split in ("test", "ood")
+        })
+        for adapt in settings.adapt
+    ]
+
+
+def procedure_table(settings: Settings, tried: Sequence[Probe]) -> pd.DataFrame:
+    """One row a way to adapt and procedure: exact match with intervals, in and out."""
+    rows = []
+    for probe in tried:
+        for start in STARTS:
+            row: dict[str, object] = {"adapt": probe.adapt, "procedure": NAMES[start]}
+            for split, name in (("test", "in_distribution"), ("ood", "generalisation")):
+                ends = probe.score(start, split, settings)
+                row |= {name: ends.estimate, f"{name}_low": ends.low, f"{name}_high": ends.high}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def gain_table(settings: Settings, tried: Sequence[Probe]) -> pd.DataFrame:
+    """E1 and E2: MainExp less ControlExp and less ContrastExp on the generalisation test."""
+    rows = []
+    for probe in tried:
+        for test, over in (("E1", "control"), ("E2", "contrast")):
+            ends = probe.gain("auxiliary", over, "ood", settings)
+            rows.append({
+                "adapt": probe.adapt, "test": test, "difference": f"MainExp - {NAMES[over]}",
+                "gain": ends.estimate, "low": ends.low, "high": ends.high,
+                "sets_above_0": sum(
+                    float((a - b).mean()) > 0 for a, b in
+                    zip(probe.right["auxiliary", "ood"], probe.right[over, "ood"], strict=True)
+                ),
+                "sets": settings.n_sets,
+            })
+    return pd.DataFrame(rows)
+
+
+def set_table(settings: Settings, found: Found, tried: Sequence[Probe]) -> pd.DataFrame:
+    """One row a set, way to adapt and procedure."""
+    return pd.DataFrame([
+        {
+            "set": i + 1, "adapt": probe.adapt, "procedure": NAMES[start],
+            "in_distribution": float(probe.right[start, "test"][i].mean()),
+            "generalisation": float(probe.right[start, "ood"][i].mean()),
+            "log_probability": float(np.mean(
+                found[f"target-{start}-{probe.adapt}-{i}"]["ood_log_probability"]
+            )),
+        }
+        for probe in tried for start in STARTS for i in range(settings.n_sets)
+    ])
+
+
+def first_table(settings: Settings, found: Found) -> pd.DataFrame:
+    """How well the auxiliary and the contrast task were learnt themselves, a row a set."""
+    return pd.DataFrame([
+        {
+            "set": i + 1, "task": start, "memory": found[f"{start}-{i}"]["memory"],
+            "in_distribution": float(np.mean(found[f"{start}-{i}"]["dev"])),
+            "generalisation": float(np.mean(found[f"{start}-{i}"]["ood"])),
+        }
+        for start in ("auxiliary", "contrast") for i in range(settings.n_sets)
+    ])
+
+
+def mutation_table(settings: Settings, found: Found) -> pd.DataFrame:
+    """Retained gain of each mutation on the first set: rho = Delta(mutated) / Delta(auxiliary)."""
+    adapt = settings.adapt[-1]
+
+    def right(name: str) -> np.ndarray:
+        return np.array(found[name]["ood"], float)
+
+    control = right(f"target-control-{adapt}-0")
+    whole = right(f"target-auxiliary-{adapt}-0").mean() - control.mean()
+    rows = []
+    for mutation in settings.mutations:
+        delta = right(f"target-mutated-{mutation}-0-{adapt}") - control
+        ends = nested_bootstrap([delta], settings.seed, settings.n_boot)
+        rows.append({
+            "mutation": mutation, "side": MUTATIONS[mutation].side,
+            "level": MUTATIONS[mutation].level, "changed": MUTATIONS[mutation].meaning,
+            "learnt": float(np.mean(found[f"mutated-{mutation}-0"]["dev"])),
+            "delta": ends.estimate, "low": ends.low, "high": ends.high,
+            "rho": ends.estimate / whole if whole > 0 else float("nan"),
+        })
+    return pd.DataFrame(rows)
+
+
+def generic_gain(settings: Settings, found: Found) -> tuple[Interval, Interval] | None:
+    """Delta(A => T) after generic pretraining and without; None where there was none."""
+    if not settings.generic_steps:
+        return None
+    adapt = settings.adapt[-1]
+    gains = []
+    for middle in ("-after-generic", ""):
+        parts = [
+            np.array(found[f"target-auxiliary{middle}-{adapt}-{i}"]["ood"], float)
+            - np.array(found[f"target-control{middle}-{adapt}-{i}"]["ood"], float)
+            for i in range(settings.n_sets)
+        ]
+        gains.append(nested_bootstrap(parts, settings.seed, settings.n_boot))
+    return gains[0], gains[1]

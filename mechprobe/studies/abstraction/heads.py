@@ -1,0 +1,140 @@
+"""Abstraction heads: which heads generalisation needs and the target task itself does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from mechprobe.errors import InputError
+from mechprobe.locate.cumulative import cumulative
+from mechprobe.locate.learn import learn_masks
+from mechprobe.locate.overlap import overlaps
+from mechprobe.locate.patch import patch
+from mechprobe.locate.scores import Scores
+from mechprobe.locate.specific import SpecificScores, ablate_specific
+from mechprobe.models.edits import HookedModel
+from mechprobe.stats import bootstrap_mean
+from mechprobe.studies.abstraction.models import open_model
+from mechprobe.studies.abstraction.procedures import SetRun
+from mechprobe.tasks.abstraction.counterfactual import swapped_nouns
+from mechprobe.tasks.behaviour import Behaviour
+
+SMOOTH = "log_probability"
+
+
+def heads_unit(at: SetRun, name: str) -> dict:
+    """All head analyses of the model kept as ``name``; writes tables, returns numbers."""
+    settings, run = at.settings, at.run
+    model = open_model(settings, at.data, run, name, frozen=True)
+    wanted, other = (behaviour(at, split, SMOOTH) for split in ("ood", "test"))
+    found: dict[str, SpecificScores] = {}
+    for baseline in settings.baselines:
+        found[baseline] = ablate_specific(
+            model, wanted, other, baseline=baseline, n=None, seed=settings.seed, reference=other
+        )
+        write(at, f"heads-{baseline}", found[baseline].table(settings.seed, settings.n_boot))
+    first = found[settings.baselines[0]]
+    exact = ablate_specific(
+        model, *(behaviour(at, split, "exact_match") for split in ("ood", "test")),
+        baseline=settings.baselines[0], n=None, seed=settings.seed, reference=other,
+    )
+    write(at, "heads-exact-match", exact.table(settings.seed, settings.n_boot))
+    write(at, "head-layers", first.layers())
+    curves = closing(at, model, wanted, other, first)
+    others = {f"ablate, {b}": s.ranking for b, s in found.items()}
+    others["ablate, exact match"] = exact.ranking
+    others |= patching(at, model)
+    if settings.mask_steps:
+        others["learned masks"] = masks(at, model, wanted)
+    k = max(1, int(first.concentration(settings.seed, 20)["half"]))
+    tops = overlaps({method: order[:k] for method, order in others.items()}, first.sites)
+    write(at, "head-methods", tops.assign(top=k))
+    return {
+        "top": first.ranking[:k], "k": k,
+        **{f"concentration_{key}": value
+           for key, value in first.concentration(settings.seed, settings.n_boot // 2).items()},
+        **curves,
+    }
+
+
+def behaviour(at: SetRun, split: str, metric: str) -> Behaviour:
+    """Exact match or log probability of a split's answers, on at most ``n_heads_eval`` pairs."""
+    rows = at.data.target[split]
+    return rows.take(range(min(at.settings.n_heads_eval, len(rows)))).behaviour(metric)
+
+
+def closing(
+    at: SetRun, model: HookedModel, wanted: Behaviour, other: Behaviour, scores: SpecificScores
+) -> dict:
+    """Top-k, random-k and bottom-k heads closed, on examples that did not rank them."""
+    settings = at.settings
+    _, report = wanted.halves(settings.seed)
+    held = wanted.take(report)
+    curves = {
+        order: cumulative(
+            model, held, ranking, baseline=settings.baselines[0], n=None, seed=settings.seed,
+            n_random=settings.n_random, reference=other,
+        )
+        for order, ranking in (("top", scores.ranking), ("bottom", scores.ranking[::-1]))
+    }
+    for order, curve in curves.items():
+        write(at, f"closing-{order}", curve.table(settings.seed))
+    inside = cumulative(
+        model, other, scores.ranking, baseline=settings.baselines[0], n=None, seed=settings.seed,
+        n_random=1, reference=other,
+    )
+    write(at, "closing-in-distribution", inside.table(settings.seed))
+    top = curves["top"]
+    k = max(1, min(int(scores.concentration(settings.seed, 20)["half"]), len(scores.sites) - 1))
+    step = int(np.flatnonzero(top.closed >= k)[0])
+    # what closing the top heads takes away beyond as many random ones, and its interval
+    drop = top.null[:, step].mean() - top.values[step]
+    ends = bootstrap_mean(drop, seed=settings.seed, n=settings.n_boot)
+    return {
+        "closed": int(top.closed[step]), "top_beyond_random": ends.estimate,
+        "top_beyond_random_low": ends.low, "top_beyond_random_high": ends.high,
+        "top_area_p": top.p, "full": float(top.values[0].mean()),
+        "top_closed": float(top.values[step].mean()),
+        "random_closed": float(top.null[:, step].mean()),
+        "bottom_closed": float(curves["bottom"].values[step].mean()),
+        "in_distribution_full": float(inside.values[0].mean()),
+        "in_distribution_top_closed": float(inside.values[step].mean()),
+    }
+
+
+def patching(at: SetRun, model: HookedModel) -> dict[str, list[str]]:
+    """Heads ranked by noising and by denoising with two nouns of the source exchanged.
+
+    The decoder reads the clean target in both runs, so that only the source differs. Empty where
+    some sources have no two nouns.
+    """
+    pairs = at.data.tasks.target["ood"]
+    pairs = pairs.take(range(min(at.settings.n_heads_eval, len(pairs))))
+    try:
+        corrupt = at.data.rows(swapped_nouns(pairs))
+        task = at.data.rows(pairs).behaviour(SMOOTH, corrupt)
+    except InputError:  # one noun only, or word pieces of another number
+        return {}
+    found = {}
+    for direction in ("noising", "denoising"):
+        scores = patch(model, task, direction=direction, n=None, seed=at.settings.seed)
+        write(at, f"heads-patch-{direction}", scores.table(at.settings.seed))
+        found[f"patch, {direction}"] = scores.ranking
+    return found
+
+
+def masks(at: SetRun, model: HookedModel, wanted: Behaviour) -> list[str]:
+    """Heads ranked by how often sparse masks that keep generalisation keep them."""
+    scores: Scores = learn_masks(
+        model, wanted, seeds=range(at.settings.mask_seeds), steps=at.settings.mask_steps,
+        baseline="mean", n=None, metric="kl", seed=at.settings.seed,
+    )
+    kept = (scores.effects > 0).mean(1)
+    order = np.argsort(-kept, kind="stable")
+    write(at, "heads-masks", pd.DataFrame({"site": scores.sites, "kept": kept}))
+    return [scores.sites[i] for i in order]
+
+
+def write(at: SetRun, name: str, table: pd.DataFrame) -> None:
+    """Keep a table of this set."""
+    at.run.write_table(f"tables/{name}-set-{at.index + 1}.csv", table)

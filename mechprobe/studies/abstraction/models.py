@@ -1,0 +1,81 @@
+"""Models of the study: built or pretrained, kept as weights, opened again."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+from transformer_lens import HookedEncoderDecoder, HookedTransformer
+
+from mechprobe.errors import InputError
+from mechprobe.models.build import build_decoder
+from mechprobe.models.edits import HookedModel
+from mechprobe.models.encoder_decoder import build_encoder_decoder
+from mechprobe.models.load import load_model
+from mechprobe.runs import Run
+from mechprobe.studies.abstraction.data import SetData
+from mechprobe.studies.abstraction.settings import Settings
+
+
+def fresh_model(settings: Settings, data: SetData, seed: int) -> HookedModel:
+    """The model before any training: pretrained, or built with the set's vocabulary."""
+    if settings.model is not None:
+        return pretrained(settings)
+    shape = {
+        "n_layers": settings.n_layers, "n_heads": settings.n_heads, "d_model": settings.d_model,
+        "d_vocab": len(data.words), "seed": seed,
+    }
+    if settings.arch == "encoder-decoder":
+        return moved(build_encoder_decoder(**shape), settings)
+    if settings.positions == "rotary":
+        shape |= {"positional_embedding_type": "rotary",
+                  "rotary_dim": settings.d_model // settings.n_heads}
+    return moved(build_decoder(n_ctx=longest(data), **shape), settings)
+
+
+def moved(model: HookedModel, settings: Settings) -> HookedModel:
+    """The model on the run's device; TransformerLens' own ``to`` prints."""
+    return nn.Module.to(model, settings.device)
+
+
+def pretrained(settings: Settings) -> HookedModel:
+    """The pretrained model of the settings.
+
+    Raises:
+        InputError: no encoder-decoder and no decoder, or another one than ``arch`` says.
+    """
+    assert settings.model is not None
+    model = load_model(settings.model, device=settings.device)
+    kinds = {"encoder-decoder": HookedEncoderDecoder, "decoder": HookedTransformer}
+    if not isinstance(model, kinds[settings.arch]):
+        raise InputError(
+            f"{settings.model} is a {type(model).__name__}, but --arch is {settings.arch}; give "
+            "--arch encoder-decoder for T5, --arch decoder for GPT-2"
+        )
+    return model
+
+
+def longest(data: SetData) -> int:
+    """Positions a decoder needs for the longest pair of any task, in steps of 16."""
+    most = [sum(pairs.longest()) for pairs in data.tasks.all_pairs()]
+    if data.generic is not None:
+        most.append(sum(data.generic.longest()))
+    return -(-(max(most) + 2) // 16) * 16
+
+
+def keep_model(run: Run, name: str, model: HookedModel) -> None:
+    """Write a model's weights into the run."""
+    run.write_arrays(f"models/{name}.safetensors", {
+        key: value.detach().cpu().numpy() for key, value in model.state_dict().items()
+    })
+
+
+def open_model(
+    settings: Settings, data: SetData, run: Run, name: str, *, frozen: bool = False
+) -> HookedModel:
+    """A kept model; ``frozen`` ones take no gradient."""
+    model = fresh_model(settings, data, 0)
+    kept = run.read_arrays(f"models/{name}.safetensors")
+    model.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in kept.items()})
+    model = moved(model, settings).eval()
+    return model.requires_grad_(False) if frozen else model

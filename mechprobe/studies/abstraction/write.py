@@ -1,0 +1,208 @@
+"""Write the run's tables, figures and the content of its report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from mechprobe.runs import Run
+from mechprobe.studies.abstraction import verdict
+from mechprobe.studies.abstraction.effects import (
+    Found,
+    Probe,
+    first_table,
+    gain_table,
+    generic_gain,
+    mutation_table,
+    probes,
+    procedure_table,
+    set_table,
+)
+from mechprobe.studies.abstraction.pictures import draw
+from mechprobe.studies.abstraction.settings import Settings
+from mechprobe.studies.abstraction.timeline import point_steps, timeline
+from mechprobe.studies.claims import Claim, percent
+
+QUESTION = (
+    "Does the model reuse concepts it learnt on one task for another, when does it come to, and in "
+    "which heads? (An et al. 2023, Does Deep Learning Learn to Abstract?)"
+)
+
+
+def write_results(settings: Settings, run: Run, found: Found, command: str | None) -> None:
+    """Derive tables from finished units, judge the claims, draw, and write ``report.json``."""
+    tried = probes(settings, found)
+    first = first_table(settings, found)
+    tables = {
+        "procedures": procedure_table(settings, tried), "gains": gain_table(settings, tried),
+        "sets": set_table(settings, found, tried), "first-tasks": first,
+    }
+    times = timelines(settings, found)
+    if times:
+        tables["memorise-then-abstract"] = pd.concat(
+            [table.assign(set=i + 1) for i, (table, _) in enumerate(times)], ignore_index=True
+        )
+        tables["change-points"] = pd.DataFrame(
+            [{"set": i + 1, **points} for i, (_, points) in enumerate(times)]
+        )
+    if settings.mutations:
+        tables["mutations"] = mutation_table(settings, found)
+    for name, table in tables.items():
+        run.write_table(f"tables/{name}.csv", table)
+    drawn = draw(settings, run, tables["procedures"], tables["gains"], [t for t, _ in times])
+    claims = judge_all(settings, run, found, tried, first, times, tables.get("mutations"))
+    run.write_json("report.json", {
+        "title": f"Abstraction: {settings.preset} preset, {settings.card}, probe {settings.probe}",
+        "question": QUESTION,
+        "summary": summary(settings, tried),
+        "claims": [claim.as_dict() for claim in claims],
+        "sections": sections(settings, tables, drawn),
+        "notes": notes(settings),
+        "command": command or "",
+    })
+
+
+def timelines(
+    settings: Settings, found: Found
+) -> list[tuple[pd.DataFrame, Mapping[str, float]]]:
+    """Memory and transfer over auxiliary training, for each set; empty without points."""
+    steps = point_steps(settings)
+    return [
+        timeline(
+            found[f"auxiliary-{i}"]["points"],
+            {step: dict(found[f"point-{i}-{step:06d}"]) for step in (0, *steps)},
+        )
+        for i in range(settings.n_sets) if steps
+    ]
+
+
+def judge_all(
+    settings: Settings, run: Run, found: Found, tried: Sequence[Probe], first: pd.DataFrame,
+    times: Sequence[tuple[pd.DataFrame, Mapping[str, float]]], mutations: pd.DataFrame | None,
+) -> list[Claim]:
+    """Every claim this run can speak about; all but the control fall with the control."""
+    control = verdict.control_claim(settings, tried, first)
+    whole = next((probe for probe in tried if probe.adapt == "full"), None)
+    capable = [verdict.capability_claim(settings, probe, whole) for probe in tried]
+    heads = [found[f"heads-{i}"] for i in range(settings.n_sets)]
+    layers = [
+        run.read_table(f"tables/head-layers-set-{i + 1}.csv") for i in range(settings.n_sets)
+    ]
+    others = [*capable]
+    if times:
+        others.append(verdict.timeline_claim([points for _, points in times]))
+    others.append(verdict.heads_claim(heads, capable[-1].verdict == verdict.judge(True)))
+    n_layers = 1 + int(max(table["layer"].max() for table in layers))
+    others.append(verdict.middle_claim(layers, n_layers))
+    if mutations is not None:
+        others.append(verdict.mutation_claim(mutations))
+    others.append(verdict.generic_claim(generic_gain(settings, found)))
+    if control.verdict != verdict.judge(True):
+        others = [
+            verdict.replace_verdict(c, verdict.UNTESTED, "the positive control failed: ")
+            for c in others
+        ]
+    return [control, *others]
+
+
+def summary(settings: Settings, tried: Sequence[Probe]) -> list[str]:
+    """The run in a few sentences."""
+    lines = []
+    for probe in tried:
+        first = probe.gain("auxiliary", "control", "ood", settings)
+        second = probe.gain("auxiliary", "contrast", "ood", settings)
+        main = probe.score("auxiliary", "ood", settings)
+        how = {"full": "all weights", "frozen": "embeddings only",
+               "words": "the new words' embeddings only"}[probe.adapt]
+        lines.append(
+            f"Learning the target task with {how}: after the auxiliary task the model answers "
+            f"{percent(main.estimate)} % of the generalisation items, {percent(first.estimate)} "
+            f"points [{percent(first.low)}, {percent(first.high)}] more than without it and "
+            f"{percent(second.estimate)} points [{percent(second.low)}, {percent(second.high)}] "
+            "more than after the contrast task."
+        )
+    return lines
+
+
+def sections(
+    settings: Settings, tables: Mapping[str, pd.DataFrame], drawn: Mapping[str, str]
+) -> list[dict]:
+    """The report's sections; what a preset does not produce is left out."""
+
+    def section(title: str, text: str, table_names: dict[str, str],
+                figure_names: dict[str, str]) -> dict:
+        return {
+            "title": title, "text": [text],
+            "tables": [{"file": f"tables/{n}.csv", "caption": c} for n, c in table_names.items()],
+            "figures": [{"file": drawn[n], "caption": c} for n, c in figure_names.items()
+                        if n in drawn],
+        }
+
+    first = settings.baselines[0]
+    found = [
+        section(
+            "Main, control and contrast",
+            "Exact match of whole answers. Intervals: 95 % bootstrap over sets and, inside each, "
+            "over examples; with few sets they are too narrow. 'frozen': only embeddings learn the "
+            "target task, the body stays as the first task (or chance) left it; 'words': only "
+            "those of words that the auxiliary task does not have. Exact match is "
+            + (f"by beam search with {settings.beams} beams." if settings.beams else
+               "greedy, by teacher forcing."),
+            {"procedures": "What each procedure reaches", "gains": "E1 and E2",
+             "sets": "Set by set", "first-tasks": "How well the first tasks were learnt"},
+            {"procedures": "Exact match", "gains": "Gains in generalisation"},
+        ),
+    ]
+    if "change-points" in tables:
+        found.append(section(
+            "Memorise, then abstract",
+            f"At points of auxiliary training: exact match on its training pairs, and what "
+            f"{settings.point_steps} steps on the target task ({settings.adapt[-1]}) then reach in "
+            "generalisation, less what they reach without auxiliary training.",
+            {"memorise-then-abstract": "Memory and transfer",
+             "change-points": "Where each changes"},
+            {"memorise-then-abstract": "Memory and transfer"},
+        ))
+    heads = {f"heads-{b}-set-1": f"Heads of set 1, {b} baseline" for b in settings.baselines}
+    found.append(section(
+        "Abstraction heads",
+        "Score (ours): drop of the answers' log probability in generalisation when the head is "
+        f"closed, less the drop in distribution ({first} baseline, its mean over in-distribution "
+        "pairs). Heads are ranked on half of the pairs and reported on the other half. p: "
+        "permutation test, Holm-corrected over heads. Framed heads: corrected p below .05.",
+        {**heads, "heads-exact-match-set-1": "Heads of set 1 by exact match",
+         "head-layers-set-1": "Layers", "head-methods-set-1": "Do the localisers agree?",
+         "closing-top-set-1": "Closing the top heads first"},
+        {name: "Score of each head, set 1" for name in drawn if name.startswith("heads")}
+        | {"closing-top": "Top heads closed first", "closing-bottom": "Bottom heads closed first"},
+    ))
+    if "mutations" in tables:
+        found.append(section(
+            "Concept mutations",
+            "The auxiliary task with one thing changed (ours). rho: gain kept, of the first set.",
+            {"mutations": "Retained gain"}, {},
+        ))
+    return found
+
+
+def notes(settings: Settings) -> list[str]:
+    """What a reader must know to judge the numbers."""
+    found = [
+        f"Contrast task: {settings.contrast} (ours). Words redrawn in auxiliary lines: "
+        f"{settings.redraw}. Label smoothing {settings.label_smoothing:g}.",
+        "Each set has its own auxiliary vocabulary, derivations, weights and order of batches.",
+    ]
+    if settings.model is None:
+        found.append(
+            f"Built from scratch: {settings.arch}, {settings.n_layers} layers, d_model "
+            f"{settings.d_model}; the published claims are about pretrained models."
+        )
+    if settings.fold_case and settings.model is None:
+        found.append("dog and DOG are one token here; --no-fold-case makes them two.")
+    if {"frozen", "words"} & set(settings.adapt):
+        found.append(
+            "The control of 'frozen' and 'words' is a random body whose embeddings learn; main is "
+            "compared with the control of 'full', which learns all weights, as well."
+        )
+    return found

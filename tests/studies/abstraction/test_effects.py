@@ -1,0 +1,76 @@
+"""Gains from outcomes: estimates by hand, intervals that hold the truth, paired by example."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mechprobe.studies.abstraction.effects import (
+    first_table,
+    gain_table,
+    generic_gain,
+    mutation_table,
+    probes,
+    procedure_table,
+    set_table,
+)
+
+
+def test_gains_are_differences_of_means_and_their_intervals_hold_the_truth(settings, found):
+    tried = probes(settings, found)
+    table = gain_table(settings, tried).set_index(["adapt", "test"])
+    truth = {("full", "E1"): 0.0, ("full", "E2"): 0.1, ("frozen", "E1"): 0.6, ("frozen", "E2"): 0.4}
+    for key, true in truth.items():
+        adapt, over = key[0], {"E1": "control", "E2": "contrast"}[key[1]]
+        by_hand = np.mean([
+            np.mean(found[f"target-auxiliary-{adapt}-{i}"]["ood"])
+            - np.mean(found[f"target-{over}-{adapt}-{i}"]["ood"]) for i in range(3)
+        ])
+        assert table.loc[key, "gain"] == pytest.approx(by_hand)
+        assert table.loc[key, "low"] - 0.03 < true < table.loc[key, "high"] + 0.03
+    assert table.loc[("frozen", "E1"), "sets_above_0"] == 3
+
+
+def test_tables_have_every_procedure(settings, found):
+    tried = probes(settings, found)
+    table = procedure_table(settings, tried)
+    assert len(table) == 6
+    assert (table.generalisation_low <= table.generalisation).all()
+    assert len(set_table(settings, found, tried)) == 18
+    first = first_table(settings, found)
+    assert len(first) == 6
+    assert first.in_distribution.tolist() == pytest.approx([0.97] * 6)
+
+
+def test_pairs_are_compared_example_by_example(settings, found):
+    same = dict(found)
+    for i in range(3):
+        same[f"target-control-full-{i}"] = found[f"target-auxiliary-full-{i}"]
+    ends = probes(settings, same)[0].gain("auxiliary", "control", "ood", settings)
+    assert (ends.estimate, ends.low, ends.high) == (0, 0, 0)
+
+
+def test_retained_gain_is_relative_to_the_unchanged_task(settings, found):
+    table = mutation_table(settings, found).set_index("mutation")
+    def right(name):
+        return float(np.mean(found[name]["ood"]))
+    control = right("target-control-frozen-0")
+    whole = right("target-auxiliary-frozen-0") - control
+    for mutation in settings.mutations:
+        kept = (right(f"target-mutated-{mutation}-0-frozen") - control) / whole
+        assert table.loc[mutation, "rho"] == pytest.approx(kept)
+    assert table.loc["postpositions", ["side", "level"]].tolist() == ["source", "low"]
+    assert table.loc["nested_complements", ["side", "level"]].tolist() == ["target", "high"]
+
+
+def test_generic_pretraining_is_compared_with_none(settings, found):
+    assert generic_gain(settings, found) is None
+    for i in range(3):
+        found[f"target-auxiliary-after-generic-frozen-{i}"] = {"ood": [True] * 400}
+        found[f"target-control-after-generic-frozen-{i}"] = {"ood": [False] * 400}
+    gains = generic_gain(replace(settings, generic_steps=1), found)
+    assert gains is not None
+    assert gains[0].estimate == 1
+    assert gains[1].estimate == pytest.approx(0.6, abs=0.05)
