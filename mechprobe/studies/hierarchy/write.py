@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from mechprobe.runs import Run
+from mechprobe.studies.hierarchy.bars import bar_table
 from mechprobe.studies.hierarchy.judge import judge_all
 from mechprobe.studies.hierarchy.pictures import draw
 from mechprobe.studies.hierarchy.results import Results, gather, rise_then_fall
@@ -38,6 +39,7 @@ def write_tables(results: Results, run: Run) -> dict[str, str]:
     """Write the gathered tables as CSV; name -> path inside the run folder, of all there are."""
     every = list(results.models.values())
     whole = {
+        "bars": bar_table(results),
         "final": all_final(results),
         "staircases": pd.concat([s for m in every for s in m.stairs.values()], ignore_index=True),
         "change-points": results.changes,
@@ -156,6 +158,13 @@ def sections(results: Results, tables: dict[str, str], drawn: dict[str, str]) ->
                 "random places.",
             ],
             each("blocks", "KL to every B_s"), {},
+        ),
+        section(
+            "Bars", [
+                "What the prototype's measurements let one ask for, before this run was made. "
+                "Exact bars must hold; learned ones are listed as met or missed.",
+            ],
+            {"bars": "Every bar with its value"}, {},
         ),
         section(
             "Planted truth", [

@@ -53,7 +53,7 @@ def test_it_leaves_a_report_with_a_verdict_on_every_claim(finished, tmp_path):
     for section in content["sections"]:
         for shown in [*section["tables"], *section["figures"]]:
             assert (finished / shown["file"]).is_file()
-    assert len(content["sections"]) == 6
+    assert len(content["sections"]) == 7
     text = write_summary(finished, tmp_path / "record").read_text()
     assert str(finished) not in text
     assert "Planted truth" in text
