@@ -30,6 +30,7 @@ class Chromium:
              "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
              "--no-first-run", "--disable-background-networking", "--disable-component-update",
              "--disable-sync", "--disable-quic", "--remote-debugging-pipe",
+             "--disable-features=IsolateSandboxedIframes",  # so that tests can look into frames
              f"--user-data-dir={profile}", f"--window-size={width},{height}",
              f"--force-device-scale-factor={scale}", "about:blank"],
             pass_fds=(to_read, to_write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
