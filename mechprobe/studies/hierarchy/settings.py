@@ -78,7 +78,13 @@ PRESETS: dict[str, Settings] = {
         n_checkpoints=8, n_eval=300, n_attention=200, n_null=400, n_probe=150, probe_epochs=4,
         n_locate=96, mask_seeds=3, mask_steps=12,
     ),
-    "laptop": Settings(preset="laptop"),
+    "laptop": Settings(  # checked on seed and grammar 100
+        preset="laptop", variant_steps=2_000,
+        models=(
+            "root-k0", "root-k3", "masked-k0", "masked-k0-heads4", "root-k0-depth2",
+            "root-k0-depth3",
+        ),
+    ),
     "full": Settings(
         preset="full", device="cuda", d_model=128, d_mlp=512, batch=256, lr=1e-3, warmup=500,
         models=(
