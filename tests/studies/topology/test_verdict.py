@@ -48,7 +48,7 @@ def results(**changed) -> Results:
             scores[model, part, metric] = score(found, seed=2 * place + (part == "dev"))
     chain = {("chain", "test", "uuas"): score((0.45,), ("chain",))}
     flat = dict.fromkeys(NAMES, 0.0)
-    probes = {("trained", "ssp"): {"flat": {"test": flat}}}
+    probes = {("trained", kind): {"flat": {"test": flat}} for kind in ("ssp", "essp")}
     return Results(SETTINGS, ("test",), scores, chain, probes, **changed)
 
 
