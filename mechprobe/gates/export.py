@@ -69,9 +69,10 @@ def to_hf(
     ``mechprobe.gates.reference.gated_logits``.
 
     Args:
-        model: a HookedClassifier (-> BertForSequenceClassification), a GPT-2-shaped decoder (->
-            GPT2LMHeadModel), or an encoder-decoder (-> T5ForConditionalGeneration, which has no
-            biases, so only the zero baseline).
+        model: a HookedClassifier (-> BertForSequenceClassification), a decoder (-> GPT2LMHeadModel,
+            GPTNeoXForCausalLM, LlamaForCausalLM or MistralForCausalLM, by its shape), or an
+            encoder-decoder (-> T5ForConditionalGeneration). T5 and Mistral have no biases, so only
+            the zero baseline; Llama has none in its MLPs.
         closed: sites such as "5.1", "mlp.3", "4.*", "mlp.2.7".
         baseline: "zero" or "mean", or such a ``Baseline``.
         data: what the mean is taken over.

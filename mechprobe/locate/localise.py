@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from mechprobe.locate.behaviours import AnyTask, behaviour_of
 from mechprobe.locate.direct import direct_logit_attribution
 from mechprobe.locate.learn import learn_masks
 from mechprobe.locate.located import Located
+from mechprobe.locate.measure import difference
+from mechprobe.locate.meter import meter_for
 from mechprobe.locate.patch import patch
 from mechprobe.locate.prefix_matching import prefix_matching
 from mechprobe.locate.random_sets import SetTest, random_set_p
@@ -110,13 +113,7 @@ def localise(
     check = require_behaviour(model, task, chance=chance, split=split, n=n, seed=seed)
     behaviour = behaviour_of(model, task, split=split, n=n, seed=seed)
     scores = {name: METHODS[name](model, behaviour, baseline, seed) for name in methods}
-    tests = {
-        name: _against_random_sets(
-            model, behaviour, found, "paired" if name in ("patch", "denoise") else baseline, top,
-            n_sets, seed,
-        )
-        for name, found in scores.items()
-    }
+    tests = _against_random_sets(model, behaviour, scores, baseline, top, n_sets, seed)
     repeats = isinstance(task, LanguageTask) and task.card["form"] in REPEATING
     return Located(
         check=check, scores=scores, tests=tests,
@@ -130,19 +127,41 @@ def localise(
 
 
 def _against_random_sets(
-    model: HookedModel, behaviour: Behaviour, found: Scores, baseline: str, top: int, n_sets: int,
-    seed: int,
-) -> SetTest | None:
-    """The best heads of the selection half, closed together on the other; None if none is good."""
-    means = dict(zip(found.sites, found.effects[:, found.select].mean(1), strict=True))
-    best = [name for name in found.top(top) if means[name] > 0]
-    if not best:
-        return None
+    model: HookedModel, behaviour: Behaviour, scores: Mapping[str, Scores], baseline: str, top: int,
+    n_sets: int, seed: int,
+) -> dict[str, SetTest | None]:
+    """The best heads of the selection half, closed together on the other; None if none is good.
+
+    Methods with one baseline and as many heads share their random sets.
+    """
     held = behaviour.take(np.asarray(behaviour.halves(seed)[1]))
-    return random_set_p(
-        model, held, best, baseline, among="heads", n_sets=n_sets, n=None, seed=seed,
-        progress=False,
-    )
+    known: dict[tuple[str, int], SetTest] = {}
+    tests: dict[str, SetTest | None] = {}
+    for name, found in scores.items():
+        stands = "paired" if name in ("patch", "denoise") else baseline
+        best = _best(found, top)
+        drawn = known.get((stands, len(best)))
+        if not best:
+            tests[name] = None
+        elif drawn is None:
+            tests[name] = known[stands, len(best)] = random_set_p(
+                model, held, best, stands, among="heads", n_sets=n_sets, n=None, seed=seed,
+                progress=False,
+            )
+        else:
+            meter = meter_for(model, held, best, stands, n=None, seed=seed)
+            whole, closed = meter.closing([(), best])
+            effects = difference(whole, closed, model)
+            tests[name] = replace(
+                drawn, sites=tuple(best), effects=effects, forwards=meter.passes
+            )
+    return tests
+
+
+def _best(found: Scores, top: int) -> list[str]:
+    """The first heads of the ranking, less those whose effect on its half is not positive."""
+    means = dict(zip(found.sites, found.effects[:, found.select].mean(1), strict=True))
+    return [name for name in found.top(top) if means[name] > 0]
 
 
 def _expected(model: HookedModel, task: Any) -> tuple[ExpectedHeads, ...]:

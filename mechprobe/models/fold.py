@@ -17,6 +17,8 @@ from mechprobe.models.classifier import HookedClassifier
 from mechprobe.models.edits import HookedModel, hook_name
 from mechprobe.models.hf import to_hf
 from mechprobe.models.to_gpt2 import gpt2_to_hf
+from mechprobe.models.to_llama import llama_to_hf
+from mechprobe.models.to_neox import neox_to_hf
 from mechprobe.sites import Site
 
 Model = TypeVar("Model", bound=HookedModel)
@@ -67,10 +69,18 @@ def fold_to_hf(
     """
     folded = fold_closed(model, stand_ins) if stand_ins else model
     if isinstance(folded, HookedTransformer):
-        return gpt2_to_hf(folded)
+        return _decoder_to_hf(folded)
     if isinstance(folded, HookedClassifier | HookedEncoderDecoder):
         return to_hf(folded)
     raise InputError(
         f"a {type(model).__name__} cannot be made a Hugging Face module here; give a "
-        "HookedClassifier, a GPT-2-shaped decoder or an encoder-decoder"
+        "HookedClassifier, a decoder or an encoder-decoder"
     )
+
+
+def _decoder_to_hf(model: HookedTransformer) -> PreTrainedModel:
+    """By its positions and norms: Llama (or Mistral), NeoX, else GPT-2."""
+    if model.cfg.positional_embedding_type != "rotary":
+        return gpt2_to_hf(model)
+    rms = model.cfg.normalization_type == "RMS"
+    return llama_to_hf(model) if rms else neox_to_hf(model)

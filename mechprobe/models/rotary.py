@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
+from transformer_lens import HookedTransformerConfig
 from transformer_lens.components.abstract_attention import AbstractAttention
 
 from mechprobe.errors import InputError
@@ -43,6 +44,23 @@ def rotary_settings(rope: Any, *, local: bool = False) -> dict[str, Any]:
                 f"rotary positions of kind {kind!r}{' with a window' if local else ''} are not "
                 "supported; supported are default, llama3 and, without a window, linear"
             )
+
+
+def rope_parameters(cfg: HookedTransformerConfig) -> dict[str, Any]:
+    """The ``rope_parameters`` of Hugging Face for a config of ours: ``rotary_settings`` undone."""
+    found: dict[str, Any] = {"rope_type": "default", "rope_theta": float(cfg.rotary_base)}
+    if cfg.use_NTK_by_parts_rope:
+        return found | {
+            "rope_type": "llama3",
+            "factor": cfg.NTK_by_parts_factor,
+            "low_freq_factor": cfg.NTK_by_parts_low_freq_factor,
+            "high_freq_factor": cfg.NTK_by_parts_high_freq_factor,
+            "original_max_position_embeddings": cfg.NTK_original_ctx_len,
+        }
+    factor = getattr(cfg, "rotary_scaling_factor", None)
+    if factor not in (None, 1.0):
+        return found | {"rope_type": "linear", "factor": factor}
+    return found
 
 
 def renew_rotary_tables(model: nn.Module) -> None:

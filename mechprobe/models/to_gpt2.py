@@ -10,6 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from mechprobe.errors import InputError
 from mechprobe.models.bert import LAYER_NORM, activation
+from mechprobe.models.decoder_shape import require_shape
 
 
 def gpt2_to_hf(model: HookedTransformer) -> GPT2LMHeadModel:
@@ -37,20 +38,12 @@ def _config(cfg: HookedTransformerConfig) -> GPT2Config:
         "attn_only": False, "attention_dir": "causal", "parallel_attn_mlp": False,
         "use_attn_scale": True, "final_rms": False,
     }
-    for name, value in needed.items():
-        if getattr(cfg, name) != value:
-            raise InputError(
-                f"a decoder with {name}={getattr(cfg, name)!r} is not GPT-2-shaped ({name}="
-                f"{value!r}), so it has no counterpart there"
-            )
-    if cfg.n_heads * cfg.d_head != cfg.d_model or cfg.d_vocab_out not in (-1, cfg.d_vocab):
+    require_shape(cfg, "GPT-2", needed)
+    if cfg.n_heads * cfg.d_head != cfg.d_model:
         raise InputError(
-            "GPT-2 has d_model = n_heads x d_head and as many outputs as tokens; this decoder has "
-            f"d_model {cfg.d_model}, {cfg.n_heads} heads of {cfg.d_head}, {cfg.d_vocab_out} outputs"
+            f"GPT-2 has d_model = n_heads x d_head; this decoder has d_model {cfg.d_model}, "
+            f"{cfg.n_heads} heads of {cfg.d_head}"
         )
-    scale = cfg.d_head**0.5
-    if cfg.attn_scale not in (-1, None) and abs(cfg.attn_scale - scale) > 1e-6:
-        raise InputError(f"GPT-2 scales attention by {scale:.4g}; this decoder by {cfg.attn_scale}")
     return GPT2Config(
         vocab_size=cfg.d_vocab,
         n_positions=cfg.n_ctx,

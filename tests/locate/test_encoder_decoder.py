@@ -121,3 +121,36 @@ def test_every_baseline_runs(model, behaviour):
         scores = ablate(model, behaviour, ["enc 0.0", "dec mlp.1", "cross 1.0"], kind, **QUIET)
         assert np.isfinite(scores.effects).all()
         assert np.abs(scores.effects).max() > 1e-4
+
+
+def test_denoising_mends_the_corrupt_run_with_clean_values(model, behaviour):
+    """The corrupt run by hand, with one clean head, residual stream or pattern of each stack."""
+    names = ["enc 1.0", "dec 0.1", "cross 0.1", "dec resid 1 @ all", "enc resid 1 @ all"]
+    scores = patch(model, behaviour, names, "denoising", **QUIET)
+    assert scores.method == "patch, denoising"
+    other = behaviour.swapped()
+    hooks = {name: HOOKS[name.split()[0]].format(name.split()[1][0]) for name in names[:3]}
+    clean_values: dict[str, torch.Tensor] = {}
+
+    def keep(name):
+        return lambda module, inputs, value: clean_values.update({name: value.clone()})
+
+    handles = [model.hook_dict[n].register_forward_hook(keep(n)) for n in hooks.values()]
+    with torch.no_grad():
+        clean = behaviour.measure(forward(model, behaviour.inputs), behaviour.inputs).numpy()
+    for handle in handles:
+        handle.remove()
+    with torch.no_grad():
+        corrupt = other.measure(forward(model, other.inputs), other.inputs).numpy()
+    for name, hook in hooks.items():
+        given = clean_values[hook]
+        mended = patched(model, other, name, lambda value, given=given: given)
+        row = scores.effects[scores.sites.index(name)]
+        np.testing.assert_allclose(row, mended - corrupt, rtol=0, atol=1e-9)
+        assert np.abs(row).max() > 1e-5
+    # the decoder's last stream, whole and clean, is the clean run; so is all of the encoder's
+    # stream for what cross-attention reads, but the decoder's own input stays corrupt
+    np.testing.assert_allclose(scores.effects[3], clean - corrupt, rtol=0, atol=1e-9)
+    assert np.abs(scores.effects[4] - (clean - corrupt)).max() > 1e-6
+    shares = patch(model, behaviour, names[:1], "denoising", **QUIET).effects
+    np.testing.assert_array_equal(shares, scores.effects[:1])
