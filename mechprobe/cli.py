@@ -18,9 +18,10 @@ from mechprobe import __version__
 from mechprobe.errors import InputError
 from mechprobe.locate import command as locate_command
 from mechprobe.studies import STUDIES, Study, choose, nearest, option
+from mechprobe.studies.mask_speed import command as bench_command
 
 DATA = "MECHPROBE_DATA"
-COMMANDS = ("list", "run", "report", "locate", "selfcheck", "pretrain")
+COMMANDS = ("list", "run", "report", "locate", "selfcheck", "pretrain", "bench")
 OWN = ("--preset", "--out", "--dry-run", "--record", "--help")
 
 
@@ -62,6 +63,8 @@ def dispatch(words: list[str]) -> int:
             return locate_command.run(given, Path(folder) if folder else None)
         case "pretrain":
             return pretrain(given)
+        case "bench":
+            return bench_command.run(given)
     assert study is not None
     return run(study, given, words)
 
@@ -100,6 +103,9 @@ def build_parser(study: Study | None = None, words: Sequence[str] = ()) -> Parse
     locate_command.add_options(commands.add_parser(
         "locate", help="which heads of a language model are behind a behaviour",
         allow_abbrev=False,
+    ))
+    bench_command.add_options(commands.add_parser(
+        "bench", help="time the engine beside what one would use instead", allow_abbrev=False
     ))
     checks = commands.add_parser(
         "selfcheck", help="run every localiser on circuits whose truth is known", allow_abbrev=False

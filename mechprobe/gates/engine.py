@@ -22,6 +22,7 @@ from mechprobe.gates.engine_attention import Heads
 from mechprobe.gates.engine_stage import Computed, GatedStage, State
 from mechprobe.gates.engine_stands import Stand, head_stand, mlp_stand, neuron_stand
 from mechprobe.gates.engine_walk import Handover, Walk
+from mechprobe.gates.kernels.allocator import keep_freed_memory
 from mechprobe.models.edits import HookedModel
 from mechprobe.models.freeze import freeze
 from mechprobe.models.frozen import MLP, CannotFreeze, Frozen, Start
@@ -50,6 +51,8 @@ class Engine:
     ) -> None:
         self.model, self.grid, self.baseline = model, grid, baseline
         self.frozen: Frozen = freeze(model)
+        if self.frozen.device.type == "cpu":
+            keep_freed_memory()
         self.stages: list[GatedStage | Handover] = []
         for place, stack in enumerate(self.frozen.stacks):
             if place:
@@ -88,9 +91,7 @@ class Engine:
             for member, row in zip(members, logits, strict=True):
                 rows[member] = metric(row, batch)
 
-        with torch.no_grad():
-            wanted = torch.zeros_like(gates, dtype=torch.bool)
-            self._walk(batch, gates, wanted, keep, at_once).run()
+        self._run(batch, gates, torch.zeros_like(gates, dtype=torch.bool), keep, at_once)
         return torch.stack([rows[k] for k in range(len(gates))])
 
     def gradients(
@@ -126,10 +127,26 @@ class Engine:
 
         if wanted is None:
             wanted = torch.ones_like(gates, dtype=torch.bool)
-        with torch.no_grad():
-            slopes = self._walk(batch, gates.detach(), wanted, leaf, at_once).run()
+        asked = wanted
+        slopes = self._run(batch, gates, asked, leaf, at_once)
         values = torch.stack([losses[k] for k in range(len(gates))])
         return values.to(gates), slopes.to(gates)
+
+    def _run(
+        self, batch: Batch, gates: Tensor, wanted: Tensor,
+        leaf: Callable[[list[int], Tensor], Tensor | None], at_once: int | None,
+    ) -> Tensor:
+        """Walk all gate vectors; with half as many at once where memory does not suffice."""
+        with torch.no_grad():
+            walk = self._walk(batch, gates, wanted, leaf, at_once)
+            while True:
+                try:
+                    return walk.run()
+                except torch.OutOfMemoryError:
+                    if walk.at_once == 1:
+                        raise
+                    at_once = walk.at_once // 2
+                walk = self._walk(batch, gates, wanted, leaf, at_once)  # the first one's is freed
 
     def _walk(
         self, batch: Batch, gates: Tensor, wanted: Tensor,

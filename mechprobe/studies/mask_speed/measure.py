@@ -173,9 +173,25 @@ def peak_memory(run: Run) -> float | None:
 
 
 def measure(
-    shapes: Sequence[str], repeats: int, device: str, quick: bool = False
+    shapes: Sequence[str],
+    repeats: int,
+    device: str,
+    *,
+    closed: Sequence[float] = (0.0, 0.25, 0.5, 0.7),
+    members: Sequence[int] = (),
+    layers: Sequence[int] = (),
+    on_rows: Callable[[list[Row]], object] | None = None,
 ) -> list[Row]:
-    """All rows of the benchmark: by share closed beside the others, then by K and by layers."""
+    """Rows of the benchmark: each shape by share closed beside the others, then by K and layers.
+
+    Args:
+        shapes: names in ``SHAPES``; "sweep" is the single-head ablation of a 12-layer model.
+        repeats: rounds; one more comes first and is not counted.
+        closed: shares of heads and MLPs closed.
+        members: numbers of members for which the first shape is timed alone, half closed.
+        layers: depths at which the first shape is timed beside the published formulation.
+        on_rows: called with the rows of each part when it is done.
+    """
     rivals = ("published", "hooks", "vmap")
     rows: list[Row] = []
     plan: list[Callable[[], list[Row]]] = []
@@ -184,20 +200,22 @@ def measure(
         if name == "sweep":
             plan.append(lambda s=shape: sweep(s, repeats, device))
             continue
-        few = quick or name == "bert-base"
-        for closed in (0.0, 0.5) if quick else (0.0, 0.25, 0.5, 0.7):
-            some = rivals if not few or quick else rivals[:2]
-            k = 2 if few else 8
-            plan.append(lambda s=shape, c=closed, r=some, k=k: steps(s, c, repeats, device, k, r))
-        if name == "small" and not quick:
-            for k in (1, 4, 16, 64, 256):
-                many = max(2, min(repeats, 64 // k))
-                plan.append(lambda s=shape, k=k, n=many: steps(s, 0.5, n, device, k, ()))
-            for layers in (2, 8, 12):
-                deep = shape.deep(layers)
-                plan.append(lambda s=deep: steps(s, 0.5, repeats, device, 8, rivals[:1]))
+        few = name == "bert-base"
+        for share in closed:
+            some, k = (rivals[:2], 2) if few else (rivals, 8)
+            plan.append(lambda s=shape, c=share, r=some, k=k: steps(s, c, repeats, device, k, r))
+    first = SHAPES[shapes[0]]
+    for k in members:
+        many = max(2, min(repeats, 256 // k))
+        plan.append(lambda k=k, n=many: steps(first, 0.5, n, device, k, ()))
+    for n_layers in layers:
+        deep = first.deep(n_layers)
+        plan.append(lambda s=deep: steps(s, 0.5, repeats, device, 8, rivals[:1]))
     with progress(len(plan), "bench masks") as bar:
         for part in plan:
-            rows += part()
+            found = part()
+            rows += found
+            if on_rows is not None:
+                on_rows(found)
             bar.update(1)
     return rows

@@ -49,9 +49,10 @@ class Laptop:
     def __init__(self, run: Path) -> None:
         config = json.loads((run / "config.json").read_text(encoding="utf-8"))["settings"]
         names = {field.name for field in fields(Settings)}
-        settings = Settings(**{
+        values: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in names
-        })
+        }
+        settings = Settings(**values)
         last = sorted((run / "models" / "model-0").iterdir())[-1]
         model = load_model(last)
         assert isinstance(model, HookedClassifier)

@@ -83,10 +83,10 @@ class Case:
 
         The others are sampled at log alpha 2 given that they are not 0: three in five are 1.
         """
-        alpha, n = 2.0, len(self.grid)
-        low = probability_closed(torch.tensor(alpha))
-        u = low + (1 - low) * torch.rand(k, n, generator=self.generator)
-        gates = sample(torch.tensor(alpha), u.clamp(1e-6, 1 - 1e-6)).clamp(min=1e-3)
+        alpha = torch.full((k, len(self.grid)), 2.0)
+        low = probability_closed(alpha)
+        u = low + (1 - low) * torch.rand(alpha.shape, generator=self.generator)
+        gates = sample(alpha, u.clamp(1e-6, 1 - 1e-6)).clamp(min=1e-3)
         return gates.masked_fill(self._closed(k, closed), 0.0).to(self.full.device)
 
     def _closed(self, k: int, share: float) -> Bool[Tensor, "k site"]:
