@@ -19,6 +19,7 @@ from mechprobe.studies.topology.data import StudyData
 from mechprobe.studies.topology.finetune import conditions
 from mechprobe.studies.topology.models import CONTEXT, model_names, use_threads
 from mechprobe.studies.topology.probing import TOPOLOGY, kinds_of, objective_of
+from mechprobe.studies.topology.published import published_finetuning, published_metrics
 from mechprobe.studies.topology.settings import Settings
 from mechprobe.tasks.acceptability import LABELS
 from mechprobe.tasks.batches import Batch
@@ -83,6 +84,10 @@ def dry_run(settings: Settings) -> str:
         f"{'total':<44}{'':>9}{'':>10}{sum(p.hours for p in parts):>9.2f}",
         f"vectors: {room / 2**30:.1f} GiB a model, memory-mapped above 2 GiB a part",
         f"memory: {16 * weights / 2**30:.1f} GiB for fine-tuning state",
+        "published, to set beside: X of BERT-large by block (train and val, the authors' logs)",
+        published_metrics().to_string(index=False),
+        "CoLA Matthews' correlation of BERT-large, 10 seeds (the authors' logs)",
+        published_finetuning().to_string(index=False),
     ]
     return "\n".join(lines)
 

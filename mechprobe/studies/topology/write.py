@@ -24,7 +24,7 @@ from mechprobe.studies.topology.results import (
     sentence_table,
     wide_table,
 )
-from mechprobe.studies.topology.settings import Settings
+from mechprobe.studies.topology.settings import EWT, OWN, Settings
 from mechprobe.studies.topology.verdict import judge_all
 
 QUESTION = (
@@ -53,7 +53,9 @@ def write_results(results: Results, run: Run, command: str | None) -> None:
 def named(settings: Settings) -> str:
     """The model and the sentences in a few words."""
     model = settings.encoder or "an encoder trained here"
-    return f"{model.rsplit('/', 1)[-1]} on {settings.treebank.rsplit('/', 1)[-1]}"
+    names = {OWN: "our own treebank", EWT: "UD English EWT"}
+    sentences = names.get(settings.treebank, settings.treebank.rsplit("/", 1)[-1])
+    return f"{model.rsplit('/', 1)[-1]} on {sentences}"
 
 
 def write_tables(results: Results, run: Run) -> dict[str, str]:
@@ -253,6 +255,6 @@ def notes(results: Results) -> list[str]:
         f"{left} sentences were left out over all models and parts (longer than the context, or "
         "with words of which the tokenizer leaves nothing); table sentences counts them."
     )
-    if results.finetuned and settings.finetune == "own":
+    if results.finetuned and settings.finetune == OWN:
         found.append("The task of fine-tuning is ours: two neighbouring words exchanged or not.")
     return found

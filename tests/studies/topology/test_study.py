@@ -113,6 +113,7 @@ def test_the_command_line_knows_the_study(capsys, monkeypatch, tmp_path):
     said = capsys.readouterr().out
     assert "2 layers x 2 heads" in said
     assert "7 streams probed together" in said
+    assert "0.5179" in said  # X_sp of block 16 in the authors' logs
     assert main(["run", "topology", "--n-train", "0"]) == 2
     assert "--n-train is 0; give 1 or more" in capsys.readouterr().err
     assert main(["run", "topology", "--pair", "x"]) == 2
