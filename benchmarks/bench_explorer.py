@@ -2,9 +2,10 @@
 
     python benchmarks/bench_explorer.py MODEL --task nli/overlap [--sets FOLDER] [--shot FILE]
 
-A real chromium shows the explorer's page; each click closes or opens one site, so that every set of
-closed sites is new and is computed. Python answers over the browser's debugging pipe. The median
-and the 95th percentile are over the clicks; the time ends when the page has drawn the answer.
+A real chromium shows the explorer's page; each click closes or opens one site, so that nearly every
+set of closed sites is new and is computed. With ``--lab`` the page lives in a cell of JupyterLab;
+else Python answers over the browser's debugging pipe. The median and the 95th percentile are over
+the clicks; the time ends when the page has drawn the answer.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
+import torch
 
 import mechprobe as mp
 
@@ -34,10 +38,11 @@ def _beside(name: str) -> ModuleType:
     return module
 
 
-def clicks(page: object, sites: list[str], n: int, seed: int) -> np.ndarray:
+def clicks(browser: Any, settle: Callable[[str], None], n: int, seed: int) -> np.ndarray:
     """Milliseconds of each click, from the page's own clock."""
     rng = np.random.default_rng(seed)
-    browser = page.browser  # pyright: ignore[reportAttributeAccessIssue]
+    sites = browser.run("[...document.querySelectorAll('.mpx-side:not([hidden]) [data-site]')]"
+                        ".map(e => e.dataset.site)")
     took = []
     for _ in range(n):
         site = json.dumps(f'[data-site="{rng.choice(sites)}"]')
@@ -48,7 +53,7 @@ def clicks(page: object, sites: list[str], n: int, seed: int) -> np.ndarray:
             "requestAnimationFrame(() => {window.took = performance.now() - began})});"
             "window.took = null; watch.observe(root, {attributes: true})})()"
         )
-        page.settle("window.took !== null")  # pyright: ignore[reportAttributeAccessIssue]
+        settle("window.took !== null")
         took.append(browser.run("window.took"))
     return np.array(took)
 
@@ -62,8 +67,51 @@ def main() -> None:
     parser.add_argument("--checkpoint", help="an earlier state of the model")
     parser.add_argument("--examples", type=int, default=64)
     parser.add_argument("--clicks", type=int, default=50)
+    parser.add_argument("--lab", action="store_true", help="in JupyterLab")
     parser.add_argument("--shot", help="also write a picture of the page here")
     args = parser.parse_args()
+    print(json.dumps(in_lab(args) if args.lab else by_pipe(args)))
+
+
+def in_lab(args: argparse.Namespace) -> dict[str, Any]:
+    """Clicks on the explorer in a cell of JupyterLab."""
+    chromium, lab = _beside("chromium"), _beside("lab")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        sets = "None" if args.sets is None else f"mp.SubnetworkSet.load({_whole(args.sets)!r})"
+        lab.notebook(
+            folder / "x.ipynb",
+            f"import torch\ntorch.set_num_threads({torch.get_num_threads()})\n"
+            f"import mechprobe as mp\nmodel = mp.load_model({_whole(args.model)!r})\n"
+            f"mp.explore(model, {args.task!r}, {sets}, n={args.examples})",
+        )
+        browser = chromium.Chromium(folder / "profile", 1400, 1000)
+        with lab.jupyterlab(folder) as address:
+            lab.run_all(browser, address, "x.ipynb")
+            browser.wait("document.querySelector('.mpx')?.dataset.state === 'ready'", 300)
+            before = os.getloadavg()[0]
+            took = clicks(browser, browser.wait, args.clicks, seed=0)
+            if args.shot:
+                browser.screenshot(args.shot)
+            away = [url for url in browser.outgoing if not url.startswith(address)]
+            browser.close()
+    return {**_summary(took, before), "examples": args.examples, "outgoing": away}
+
+
+def _whole(path: str) -> str:
+    return str(Path(path).resolve())
+
+
+def _summary(took: np.ndarray, before: float) -> dict[str, Any]:
+    return {
+        "clicks": len(took), "median_ms": round(float(np.median(took))),
+        "p95_ms": round(float(np.percentile(took, 95))), "most_ms": round(float(took.max())),
+        "load_average": [round(before, 1), round(os.getloadavg()[0], 1)],
+    }
+
+
+def by_pipe(args: argparse.Namespace) -> dict[str, Any]:
+    """Clicks on the explorer's page by itself, Python beside it."""
     chromium, live = _beside("chromium"), _beside("live")
     model = mp.load_model(args.model)
     nets = None if args.sets is None else mp.SubnetworkSet.load(args.sets)
@@ -74,32 +122,29 @@ def main() -> None:
         page = live.Live(browser, explorer, Path(folder) / "live.html")
         before = os.getloadavg()[0]
         began = time.process_time()
-        took = clicks(page, explorer.circuit.names, args.clicks, seed=0)
+        took = clicks(browser, page.settle, args.clicks, seed=0)
         cpu = 1000 * (time.process_time() - began) / args.clicks
         if args.shot:
             _picture(page, args.shot)
         errors, outgoing = browser.errors, browser.outgoing
         browser.close()
-    print(json.dumps({
-        "sites": len(explorer.circuit.names), "examples": len(explorer.behaviour),
-        "clicks": len(took), "median_ms": round(float(np.median(took))),
-        "p95_ms": round(float(np.percentile(took, 95))), "most_ms": round(float(took.max())),
-        "python_cpu_ms": round(cpu), "load_average": [round(before, 1),
-                                                      round(os.getloadavg()[0], 1)],
-        "errors": errors, "outgoing": outgoing,
-    }))
+    return {
+        **_summary(took, before), "examples": len(explorer.behaviour),
+        "sites": len(explorer.circuit.names), "python_cpu_ms": round(cpu), "errors": errors,
+        "outgoing": outgoing,
+    }
 
 
-def _picture(page: object, path: str) -> None:
+def _picture(page: Any, path: str) -> None:
     """The page as a reader would meet it: one subnetwork chosen, one head looked at."""
-    browser = page.browser  # pyright: ignore[reportAttributeAccessIssue]
+    browser = page.browser
     browser.run(
         "(() => {const s = document.querySelector('[aria-label=\"start from a set\"]');"
         "s.value = s.options[1].value; s.dispatchEvent(new Event('change'))})()")
-    page.settle()  # pyright: ignore[reportAttributeAccessIssue]
+    page.settle()
     browser.run("document.querySelector('[data-site=\"3.3\"]')?.focus()")
-    page.settle("document.querySelector('.mpx-attention td[title]')")  # pyright: ignore
-    page.settle()  # pyright: ignore[reportAttributeAccessIssue]
+    page.settle("document.querySelector('.mpx-attention td[title]')")
+    page.settle()
     browser.screenshot(path)
 
 

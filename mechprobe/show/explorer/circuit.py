@@ -157,11 +157,8 @@ class Circuit:
 
         With a baseline that depends on the batch (resample, paired): of the untouched model.
         """
-        shut = sorted(closed)
-        constant = self.baseline.kind in CONSTANT
-        closing = (
-            gated(self.model, shut, baseline=self.baseline) if shut and constant else nullcontext()
-        )
+        shut = sorted(closed) if self.closes_anywhere else []
+        closing = gated(self.model, shut, baseline=self.baseline) if shut else nullcontext()
         with closing:
             return head_weights(self.model, self.reading(reads), heads)
 
@@ -180,8 +177,13 @@ class Circuit:
             if not bool(gates[self.grid.layer_columns[site]].all())
         }
 
+    @property
+    def closes_anywhere(self) -> bool:
+        """Whether the baseline does not depend on the examples' own batch."""
+        return self.baseline.kind in CONSTANT
+
     def _check_constant(self) -> None:
-        if self.baseline.kind not in CONSTANT:
+        if not self.closes_anywhere:
             raise InputError(
                 f"the {self.baseline.kind!r} baseline is made for the task's examples; for a text "
                 "of your own explore with baseline='mean' or 'zero'"

@@ -54,8 +54,10 @@ def explore(
 ) -> Explorer:
     """An interactive page: a click closes a head or MLP layer, and the numbers follow.
 
-    Shown by a notebook (JupyterLab; needs ``pip install 'mechprobe[notebooks]'``), or written by
-    ``.save_html(path)`` as a page that stays interactive without Python.
+    Shown by a notebook (needs ``pip install 'mechprobe[notebooks]'``; tested in JupyterLab, not in
+    VS Code or Colab), or written by ``.save_html(path)`` as a page that stays interactive without
+    Python. A click costs one pass of the model over the examples, and the first look one pass for
+    every site.
 
     Args:
         task: as for ``mechprobe.ablate``.
@@ -226,10 +228,14 @@ class Explorer:
         head = Site.parse(site)
         (weights,) = self.circuit.attention(reads, closed, [head])
         rows, columns = token_rows(self.circuit.reading(reads), head.stack)
-        return {
+        told = {
             "rows": list(rows), "columns": list(columns),
             "weights": np.round(weights.astype(float), 3).tolist(),
         }
+        if not self.circuit.closes_anywhere:
+            kind = self.circuit.baseline.kind
+            told["open"] = f"Of the untouched model: the {kind} baseline is made batch by batch."
+        return told
 
     def save_html(
         self, path: str | Path, *, sets: Mapping[str, Sequence[Site | str]] | None = None,

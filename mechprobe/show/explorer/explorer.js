@@ -19,7 +19,7 @@ function startExplorer(root, firstScene, ask, offline = false) {
 
   // --- the state of a side -----------------------------------------------------------------
   function makeSide(index) {
-    return { index, closed: new Set(), answer: null, asked: 0, parts: null };
+    return { index, closed: new Set(), answer: null, asking: false, again: false, parts: null };
   }
 
   function names(closed) {
@@ -78,11 +78,20 @@ function startExplorer(root, firstScene, ask, offline = false) {
     }
   }
 
+  // One question a side at a time: clicks faster than a slow model answers skip to the last.
   async function refresh(side) {
-    const turn = ++side.asked;
-    const began = performance.now();
-    const answer = await asking({ kind: "set", side: side.index, closed: names(side.closed), reads });
-    if (turn !== side.asked || answer.error) return;
+    side.again = true;
+    if (side.asking) return;
+    side.asking = true;
+    let answer = null;
+    let began = 0;
+    while (side.again) {
+      side.again = false;
+      began = performance.now();
+      answer = await asking({ kind: "set", side: side.index, closed: names(side.closed), reads });
+    }
+    side.asking = false;
+    if (answer.error) return;
     side.answer = answer;
     paint(side);
     const took = Math.round(performance.now() - began);
@@ -124,9 +133,7 @@ function startExplorer(root, firstScene, ask, offline = false) {
       rowTitle: "Tokens that attend", columnTitle: "Tokens attended to",
       picked, onPick: (token) => { picked = token; },
     });
-    if (answer.open && side.closed.size) {
-      attention.mount.prepend(node("p", { class: "mpx-note" }, "Of the untouched model: this saved page holds no other."));
-    }
+    if (answer.open && side.closed.size) attention.mount.prepend(node("p", { class: "mpx-note" }, answer.open));
   }
 
   async function read(next) {

@@ -22,7 +22,7 @@ function fromSaved({ states }) {
       const queries = /^(dec|cross) /.test(site) ? decoder_words : words;
       const keys = site.startsWith("dec ") ? decoder_words : words;
       const weights = attention[site].map((row) => row.map((weight) => weight / 1000));
-      return { rows: queries, columns: keys, weights, open: true };
+      return { rows: queries, columns: keys, weights, open: "Of the untouched model: this saved page holds no other." };
     },
     checkpoint({ index }) {
       state = states[index];
