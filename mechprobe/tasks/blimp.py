@@ -154,7 +154,7 @@ def _paradigm(
     terms = {(row["field"], row["linguistics_term"]) for row, _ in ordered}
     if len(terms) > 1:
         raise InputError(f"paradigm {name} has two kinds: {sorted(terms)}; give each its own UID")
-    ((field, term),) = terms
+    field, term = (str(part) for part in terms.pop())
     return Paradigm(
         name=name,
         phenomenon=TERMS.get(term, term) if as_in_paper else term,

@@ -139,7 +139,9 @@ def token_stream(
             "held-out share"
         )
     kind = np.uint16 if len(tokenizer) < 2**16 else np.int32
-    return TokenStream(*(_encode(part, tokenizer, bos, kind) for part in (train, rest)), bos)
+    return TokenStream(
+        _encode(train, tokenizer, bos, kind), _encode(rest, tokenizer, bos, kind), bos
+    )
 
 
 def _encode(

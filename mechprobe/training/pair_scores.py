@@ -84,7 +84,7 @@ def by_task(
     n_tasks = len(pairs.names)
     member = np.zeros((len(pairs), n_tasks))
     member[np.arange(len(pairs)), pairs.task] = 1.0
-    return values @ (member / member.sum(0))
+    return values @ member / member.sum(0)
 
 
 def macro_mean(

@@ -29,4 +29,5 @@ def perplexity(
         for start in range(0, len(rows), n):
             part, where = rows[start : start + n].to(device), scored[start : start + n].to(device)
             total -= float(token_logprobs(model, part, where).double().sum())
-    return math.exp(min(total / int(scored.sum()), 700.0))
+    mean = total / int(scored.sum())
+    return math.exp(mean) if mean < 700 else math.inf

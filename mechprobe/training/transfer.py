@@ -89,11 +89,11 @@ class TransferSpace:
         """Raw transfer when each evaluation pair counts so many times (a bootstrap draw)."""
         change = (self.after > 0).astype(float) - (self.before > 0)
         member = np.eye(len(self.names))[self.task] * counts[:, None]
-        return change @ (member / np.maximum(member.sum(0), 1))
+        return change @ member / np.maximum(member.sum(0), 1)
 
     def _means(self, values: np.ndarray) -> np.ndarray:
         member = np.eye(len(self.names))[self.task]
-        return values.astype(float) @ (member / member.sum(0))
+        return values.astype(float) @ member / member.sum(0)
 
 
 def transfer_space(

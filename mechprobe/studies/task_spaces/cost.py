@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,6 +69,7 @@ def dry_run(settings: Settings) -> str:
 
 def shaped(settings: Settings, name: str) -> HookedModel:
     """A decoder of a model's shape; of an unknown hub name GPT-2's shape."""
+    size: dict[str, Any]
     if name in SIZES and not settings.models:
         size, vocabulary = SIZES[name], settings.n_vocabulary
     else:

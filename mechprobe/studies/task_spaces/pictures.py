@@ -10,7 +10,7 @@ from mechprobe.figures.style import PAGE, save_figure
 from mechprobe.figures.task_space import over_steps, task_matrix, task_points, tuning_frontier
 from mechprobe.runs import Run
 from mechprobe.stats.ordination import row_distance, similarity_distance, task_map
-from mechprobe.studies.task_spaces.results import Results, kinds_summary
+from mechprobe.studies.task_spaces.results import Results, kinds_summary, rows_where
 from mechprobe.studies.task_spaces.settings import Settings
 
 
@@ -55,10 +55,10 @@ def draw(settings: Settings, results: Results, run: Run) -> dict[str, str]:
         keep(name, task_points(points, names, kinds), data)
     if not results.kinds.empty:
         means = kinds_summary(results.kinds)
-        finite = means[np.isfinite(means.perplexity_ratio) & (means.perplexity_ratio < 100)]
+        finite = rows_where(means, means["perplexity_ratio"] < 100)
         if len(finite):
             keep("kinds-of-tuning", tuning_frontier(finite, width=PAGE), means)
-    grown = results.development[results.development.step > 0]
+    grown = rows_where(results.development, results.development["step"] > 0)
     if len(grown) > 1:
         keep("sharing", over_steps(
             grown, ["ceiling", "within", "across", "floor"], y="gradient overlap"), grown)
@@ -71,5 +71,5 @@ def draw(settings: Settings, results: Results, run: Run) -> dict[str, str]:
         values = 100 * share.loc[kind].to_numpy().reshape(layers, heads)
         keep(f"heads-{kind}", head_map(
             values, title=str(kind).replace("_", " "), unit="share of the gradient (%)",
-            number=".1f"), results.heads[results.heads.phenomenon == kind])
+            number=".1f"), rows_where(results.heads, results.heads.phenomenon == kind))
     return drawn

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -139,6 +140,11 @@ def at_point(
     )
 
 
+def rows_where(table: pd.DataFrame, keep: object) -> pd.DataFrame:
+    """The rows a boolean mask keeps, as a table."""
+    return cast(pd.DataFrame, table.loc[cast(Any, keep)])
+
+
 def is_constant(values: np.ndarray) -> bool:
     """Whether all cells off the diagonal are the same."""
     return bool(np.ptp(values[~np.eye(len(values), dtype=bool)]) == 0)
@@ -230,8 +236,9 @@ def neighbours(settings: Settings, points: list[AtPoint]) -> pd.DataFrame:
             )
             rows.append({"model": a.point.model, "from": a.point.step, "to": b.point.step,
                          "space": f"gradient {name}", "r": test.r, "p": test.p})
-        both = (a.transfer, b.transfer)
-        if a.transfer is not None and b.transfer is not None and not any(map(is_constant, both)):
+        if a.transfer is None or b.transfer is None:
+            continue
+        if not (is_constant(a.transfer) or is_constant(b.transfer)):
             test = mantel(a.transfer, b.transfer, n=settings.n_null, seed=settings.seed)
             rows.append({"model": a.point.model, "from": a.point.step, "to": b.point.step,
                          "space": "transfer", "r": test.r, "p": test.p})
@@ -293,16 +300,16 @@ def within_budget(table: pd.DataFrame, method: str, budget: float) -> pd.Series:
     They choose the largest mean gain among the rates whose median perplexity ratio keeps to the
     budget; where none does, the task's gain is that of no tuning, 0.
     """
-    mine = table[table.method == method]
+    mine = rows_where(table, table.method == method)
     out = {}
     for task in dict.fromkeys(mine.task):
-        others = mine[mine.task != task].groupby("lr").agg(
+        others = rows_where(mine, mine.task != task).groupby("lr").agg(
             gain=("gain", "mean"), ratio=("perplexity_ratio", "median")
         )
-        fit = others[others.ratio <= budget]
+        fit = rows_where(others, others["ratio"] <= budget)
         if fit.empty:
             out[task] = 0.0
             continue
-        lr = fit.gain.idxmax()
-        out[task] = float(mine[(mine.task == task) & (mine.lr == lr)].gain.iloc[0])
+        lr = fit["gain"].idxmax()
+        out[task] = float(rows_where(mine, (mine.task == task) & (mine.lr == lr))["gain"].iloc[0])
     return pd.Series(out, dtype=float).fillna(0.0)

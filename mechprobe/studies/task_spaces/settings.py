@@ -68,7 +68,7 @@ class Settings:
     top_overlap: float = _option(0.01, "share of the weights compared between tasks")
     regime_tasks: int = _option(6, "tasks on which kinds of tuning are compared; 0 = none")
     regime_lrs: tuple[float, ...] = _option(
-        (0.0005, 0.002, 0.008, 0.03, 0.12, 0.5), "learning rates of that comparison"
+        (0.0005, 0.002, 0.008, 0.05, 0.4), "learning rates of that comparison"
     )
     budget: float = _option(1.1, "largest perplexity ratio that counts as held down")
     n_null: int = _option(2_000, "permutations of each test")
@@ -84,7 +84,7 @@ PRESETS: dict[str, Settings] = {
             "determiner_this", "determiner_that", "npi_ever", "npi_any",
         ),
     ),
-    "laptop": Settings(preset="laptop"),  # chosen on seeds 100 and 101
+    "laptop": Settings(preset="laptop"),  # chosen on seed 100
     "real": Settings(
         preset="real", pairs="blimp", sizes=("0.3M", "1M", "4M"), vocabulary="bpe",
         n_vocabulary=2_048, n_ctx=64, train_steps=3_000, precision="bfloat16", n_checkpoints=5,

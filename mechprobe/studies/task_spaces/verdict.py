@@ -242,14 +242,14 @@ def stable(results: Results) -> Claim:
 def heads(results: Results) -> Claim:
     """Ours: the heads where a phenomenon's gradient lies are those it needs."""
     ends = results.head_agreement
-    n = results.heads["head"].nunique()
+    n = len(set(results.heads["head"]))
     top = results.heads.loc[results.heads.groupby("phenomenon").gradient_share.idxmax()]
     shown = ", ".join(f"{k.replace('_', ' ')} {h}" for k, h in zip(
         top.phenomenon, top["head"], strict=True))
     return Claim(
         claim="The heads that hold more of a phenomenon's gradient than others are those whose "
         "closing hurts it more (our addition)",
-        verdict=UNTESTED if n < 6 or np.isnan(ends.low) else judge(ends.low > 0),
+        verdict=UNTESTED if int(n) < 6 or np.isnan(ends.low) else judge(ends.low > 0),
         numbers=f"Spearman correlation over {n} heads, mean over phenomena {ends.estimate:.2f} "
         f"[{ends.low:.2f}, {ends.high:.2f}]; head with the largest share: {shown}",
         paper="not in the paper",
