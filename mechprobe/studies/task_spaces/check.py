@@ -70,9 +70,9 @@ def check_models(settings: Settings) -> None:
     """Raise InputError for models that cannot be there."""
     if settings.models:
         for name in settings.models:
-            if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
-                raise InputError(f"no model folder {name}; give a folder of `mechprobe pretrain`, "
-                                 "a model folder or a hub name")
+            if name.startswith((".", "/", "~")) and not Path(name).expanduser().exists():
+                raise InputError(f"no model {name}; give a folder of `mechprobe pretrain`, a model "
+                                 "folder, a llama2.c checkpoint or a hub name")
         return
     if not settings.sizes:
         raise InputError("no models; give --sizes to train, or --models")

@@ -111,7 +111,7 @@ def pretraining(settings: Settings, size: str) -> PretrainSettings:
 def given_points(settings: Settings, name: str) -> list[Point]:
     """The points of a model that is there: all checkpoints of a training, or the model itself."""
     folder = Path(name).expanduser()
-    label = folder.name if folder.is_dir() else name.replace("/", "--")
+    label = folder.name.split(".bin")[0] if folder.exists() else name.replace("/", "--")
     saved = sorted((folder / "models").glob("step-*")) if folder.is_dir() else []
     if not saved:
         return [Point(label, -1, name, True)]
@@ -145,15 +145,25 @@ def encode(settings: Settings, pairs: MinimalPairs, model: HookedModel) -> Encod
 def held_out_rows(
     settings: Settings, point: Point, pairs: MinimalPairs, model: HookedModel
 ) -> Int[Tensor, "row pos"]:
-    """Held-out text of the model's training; for other models acceptable sentences held back."""
+    """Held-out text of the model's training.
+
+    Of a model that was trained elsewhere: sentences of --text, of text/ in the data folder, or,
+    where there is neither, acceptable sentences of the pairs that are used for nothing else.
+    """
     kept = Path(point.source).parent.parent / HELD_OUT
     if point.step >= 0 and kept.is_file():
         return torch.from_numpy(read_arrays(kept)["rows"][:100].astype(np.int64))
     tokenizer = model.tokenizer
     assert tokenizer is not None
     bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    sentences = [s for p in pairs.part("reserve") for s in p.good[:20]]
+    place = Path(settings.data_dir or ".") / "text"
+    if settings.text or (settings.data_dir and place.is_dir()):
+        files = corpus_files(settings.text or (str(place),))
+        sentences = list(read_sentences(files, limit=20_000))
+    else:
+        sentences = [s for p in pairs.part("reserve") for s in p.good[:20]]
     random.Random(settings.seed).shuffle(sentences)
+    sentences = sentences[:600]
     found = tokenizer(sentences, add_special_tokens=False)["input_ids"]
     ids = [token for row in found for token in (bos, *row)]
     n = min(64, model.cfg.n_ctx)

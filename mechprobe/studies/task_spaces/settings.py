@@ -29,7 +29,8 @@ class Settings:
     n_eval: int = _option(0, "evaluation pairs of a paradigm at most; 0 = all of its part")
 
     models: tuple[str, ...] = _option(
-        (), "folders of `mechprobe pretrain`, model folders or hub names; empty = train --sizes"
+        (), "folders of `mechprobe pretrain`, or models (folder, file, hub name); empty = train "
+        "--sizes"
     )
     sizes: tuple[str, ...] = _option(("0.1M",), "sizes of the models trained here, small first")
     text: tuple[str, ...] = _option(

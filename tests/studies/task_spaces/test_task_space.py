@@ -133,7 +133,7 @@ def test_compared_tasks_come_from_all_phenomena_and_have_room():
         ({"scale": "row"}, "unknown --scale"),
         ({"sizes": ("2M",)}, "unknown size '2M'"),
         ({"sizes": ()}, "no models"),
-        ({"models": ("./nothing",)}, "no model folder ./nothing"),
+        ({"models": ("./nothing",)}, "no model ./nothing"),
         ({"top": 0.0}, "--top is 0.0"),
         ({"lr": -1.0}, "at learning rate -1.0"),
         ({"n_checkpoints": 0}, "--n-checkpoints is 0"),
