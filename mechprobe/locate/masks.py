@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from mechprobe.errors import InputError
 from mechprobe.gates.baselines import Baseline
 from mechprobe.gates.engine import Engine, engine_for
+from mechprobe.gates.kernels.hard_concrete import hard_concrete as sample_all
 from mechprobe.gates.reference import gated_logits
 from mechprobe.locate import hard_concrete
 from mechprobe.models.edits import HookedModel, forward
@@ -174,10 +175,22 @@ class MaskTrainer:
 
     def gates(self, micro: int = 0) -> Float[Tensor, "k site"]:
         """Fresh samples for this step; noise depends only on (member seed, step, micro-batch)."""
+        return hard_concrete.sample(self.log_alpha, self._noise(micro))
+
+    def _noise(self, micro: int) -> Tensor:
         draw = self.step_number * self.settings.accumulation + micro
         n_sites = self.log_alpha.shape[1]
         u = torch.stack([hard_concrete.uniform_noise(m.seed, draw, n_sites) for m in self.members])
-        return hard_concrete.sample(self.log_alpha, u.to(self.log_alpha.device))
+        return u.to(self.log_alpha.device)
+
+    def draw(self, micro: int = 0) -> tuple[Float[Tensor, "k site"], Float[Tensor, "k"]]:
+        """``gates`` and their ``closed_share`` in one operator for all members and sites."""
+        gates, closed = sample_all(
+            self.log_alpha, self._noise(micro), left=hard_concrete.LEFT,
+            right=hard_concrete.RIGHT, temperature=hard_concrete.TEMPERATURE,
+            eps=hard_concrete.EPS,
+        )
+        return gates, 1 - gates.mean(-1) if self.settings.rule == "published" else closed
 
     def closed_share(self, gates: Float[Tensor, "k site"]) -> Float[Tensor, "k"]:
         """The sparsity the Lagrangian sees: of the sample (published) or expected (ours)."""
@@ -336,7 +349,7 @@ def _one_step(
             trainer.step_number * settings.accumulation + micro, len(batches), order_seed
         )
         batch = batches[which]
-        gates = trainer.gates(micro)
+        gates, closed = trainer.draw(micro)
         full = full_logits[which] if full_logits else None
         own = loss or partial(mask_loss, full=full)
         if engine is not None:
@@ -346,7 +359,6 @@ def _one_step(
                 model, batch, gates.detach(), grid, baseline, own, chunk
             )
         losses += values.cpu() / settings.accumulation
-        closed = trainer.closed_share(gates)
         penalty = sparsity_penalty(closed, target, trainer.multipliers)
         torch.autograd.backward(
             [gates, penalty],

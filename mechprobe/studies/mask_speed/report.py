@@ -43,7 +43,8 @@ def keep(folder: Path, rows: Sequence[Row], device: str, repeats: int) -> pd.Dat
         old = pd.read_csv(path)
         fresh = set(map(tuple, new[KEY].astype(str).to_numpy()))
         stale = [tuple(row) in fresh for row in old[KEY].astype(str).to_numpy()]
-        new = pd.concat([old[[not s for s in stale]], new], ignore_index=True)
+        kept = old.loc[[not s for s in stale]]
+        new = pd.concat([kept, new], ignore_index=True)
     write_table(path, new)
     return new
 
