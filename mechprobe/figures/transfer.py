@@ -37,7 +37,7 @@ def procedure_bars(table: pd.DataFrame, *, width: float = 2 * COLUMN) -> Figure:
     panels = list(dict.fromkeys(table["adapt"]))
     figure = new_figure(width, 2.4)
     for i, adapt in enumerate(panels):
-        part = table[table["adapt"] == adapt]
+        part = pd.DataFrame(table[table["adapt"] == adapt])
         axes = dress(figure.add_subplot(1, len(panels), i + 1), title=adapt, grid="y",
                      y="exact match (%)" if i == 0 else "")
         at = np.arange(len(part))

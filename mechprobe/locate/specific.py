@@ -108,17 +108,21 @@ class SpecificScores:
         (of the stack: mean layer weighted by positive scores, from 0 for the first to 1 for the
         last; NaN without any).
         """
-        rows = pd.DataFrame({
-            "stack": [Site.parse(s).stack for s in self.sites],
-            "layer": [Site.parse(s).layer for s in self.sites],
-            "score": self.estimate, "positive": np.clip(self.estimate, 0, None),
-        })
-        table = rows.groupby(["stack", "layer"], sort=False).sum().reset_index()
-        last = max(1, int(table["layer"].max()))
-        mass = table.groupby("stack")["positive"].sum()
-        moment = (table["positive"] * table["layer"] / last).groupby(table["stack"]).sum()
-        centre = (moment / mass.where(mass > 0)).to_dict()
-        return table.assign(centre=[centre[stack] for stack in table["stack"]])
+        places = [(Site.parse(s).stack, Site.parse(s).layer) for s in self.sites]
+        last = max(1, *(layer for _, layer in places))
+        rows = []
+        for place in dict.fromkeys(places):
+            mine = self.estimate[[p == place for p in places]]
+            rows.append({
+                "stack": place[0], "layer": place[1], "score": float(mine.sum()),
+                "positive": float(np.clip(mine, 0, None).sum()),
+            })
+        for row in rows:
+            stack = [other for other in rows if other["stack"] == row["stack"]]
+            mass = sum(other["positive"] for other in stack)
+            moment = sum(other["positive"] * other["layer"] / last for other in stack)
+            row["centre"] = moment / mass if mass > 0 else float("nan")
+        return pd.DataFrame(rows)
 
 
 def ablate_specific(

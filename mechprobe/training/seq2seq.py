@@ -229,7 +229,7 @@ def _optimiser(
 
 
 def _row_mask(model: HookedModel, rows: Collection[int]) -> Float[Tensor, " vocab"]:
-    weight = model.embed.W_E
+    weight = _embeddings(model)["embed.W_E"]
     if not rows or not all(0 <= row < len(weight) for row in rows):
         raise InputError(
             f"word ids {min(rows, default=0)} to {max(rows, default=0)} cannot learn in a model of "
@@ -240,10 +240,12 @@ def _row_mask(model: HookedModel, rows: Collection[int]) -> Float[Tensor, " voca
     return mask
 
 
+def _embeddings(model: HookedModel) -> dict[str, nn.Parameter]:
+    return {name: p for name, p in model.named_parameters() if name in _EMBEDDINGS}
+
+
 def _keep_rows(model: HookedModel, mask: Float[Tensor, " vocab"]) -> None:
     """Keep the embeddings' gradients of the masked words only."""
-    for weight, by_word in (
-        (model.embed.W_E, mask[:, None]), (model.unembed.W_U, mask), (model.unembed.b_U, mask),
-    ):
+    for name, weight in _embeddings(model).items():
         if weight.grad is not None:
-            weight.grad.mul_(by_word)
+            weight.grad.mul_(mask[:, None] if name == "embed.W_E" else mask)

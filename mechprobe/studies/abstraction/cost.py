@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -84,12 +85,15 @@ def random_model(settings: Settings) -> HookedModel:
     if settings.model is not None:
         shape = SHAPES.get(settings.model, shape)
         vocabulary = 32_128 if settings.arch == "encoder-decoder" else 50_257
-    given = dict(zip(("n_layers", "n_heads", "d_model"), shape, strict=True))
+    given: dict[str, Any] = dict(zip(("n_layers", "n_heads", "d_model"), shape, strict=True))
     given |= {"d_vocab": vocabulary, "seed": 0}
     if settings.arch == "encoder-decoder":
-        return nn.Module.to(build_encoder_decoder(**given), settings.device)
+        model: HookedModel = build_encoder_decoder(**given)
+        nn.Module.to(model, settings.device)
+        return model
     model = build_decoder(n_ctx=sum(LONGEST[settings.probe]) + 2, **given)
-    return nn.Module.to(model, settings.device)
+    nn.Module.to(model, settings.device)
+    return model
 
 
 def random_rows(settings: Settings, vocabulary: int, n: int) -> SequenceRows:

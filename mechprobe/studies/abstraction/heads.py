@@ -35,7 +35,7 @@ def heads_unit(at: SetRun, name: str) -> dict:
         write(at, f"heads-{baseline}", found[baseline].table(settings.seed, settings.n_boot))
     first = found[settings.baselines[0]]
     exact = ablate_specific(
-        model, *(behaviour(at, split, "exact_match") for split in ("ood", "test")),
+        model, behaviour(at, "ood", "exact_match"), behaviour(at, "test", "exact_match"),
         baseline=settings.baselines[0], n=None, seed=settings.seed, reference=other,
     )
     write(at, "heads-exact-match", exact.table(settings.seed, settings.n_boot))

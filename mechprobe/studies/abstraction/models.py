@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
-from transformer_lens import HookedEncoderDecoder, HookedTransformer
 
 from mechprobe.errors import InputError
 from mechprobe.models.build import build_decoder
-from mechprobe.models.edits import HookedModel
+from mechprobe.models.edits import HookedModel, site_grid
 from mechprobe.models.encoder_decoder import build_encoder_decoder
 from mechprobe.models.load import load_model
 from mechprobe.runs import Run
+from mechprobe.sites import ENCODER_DECODER
 from mechprobe.studies.abstraction.data import SetData
 from mechprobe.studies.abstraction.settings import Settings
 
@@ -21,7 +23,7 @@ def fresh_model(settings: Settings, data: SetData, seed: int) -> HookedModel:
     """The model before any training: pretrained, or built with the set's vocabulary."""
     if settings.model is not None:
         return pretrained(settings)
-    shape = {
+    shape: dict[str, Any] = {
         "n_layers": settings.n_layers, "n_heads": settings.n_heads, "d_model": settings.d_model,
         "d_vocab": len(data.words), "seed": seed,
     }
@@ -35,7 +37,8 @@ def fresh_model(settings: Settings, data: SetData, seed: int) -> HookedModel:
 
 def moved(model: HookedModel, settings: Settings) -> HookedModel:
     """The model on the run's device; TransformerLens' own ``to`` prints."""
-    return nn.Module.to(model, settings.device)
+    nn.Module.to(model, settings.device)
+    return model
 
 
 def pretrained(settings: Settings) -> HookedModel:
@@ -46,10 +49,13 @@ def pretrained(settings: Settings) -> HookedModel:
     """
     assert settings.model is not None
     model = load_model(settings.model, device=settings.device)
-    kinds = {"encoder-decoder": HookedEncoderDecoder, "decoder": HookedTransformer}
-    if not isinstance(model, kinds[settings.arch]):
+    writes = (model.cfg.attention_dir or "causal") == "causal"  # classifiers have labels
+    kind = "decoder" if writes and not hasattr(model, "labels") else type(model).__name__
+    if site_grid(model).stacks == ENCODER_DECODER:
+        kind = "encoder-decoder"
+    if kind != settings.arch:
         raise InputError(
-            f"{settings.model} is a {type(model).__name__}, but --arch is {settings.arch}; give "
+            f"{settings.model} is no {settings.arch} but a {type(model).__name__}; give "
             "--arch encoder-decoder for T5, --arch decoder for GPT-2"
         )
     return model

@@ -61,11 +61,13 @@ def timeline(
     steps = table["step"].to_numpy(float)
     memorised = _first(table["memory"].to_numpy(float) >= threshold)
     abstract = _first(delta >= delta.max() / 2) if delta.max() > 0 else None
-    known = memorised is not None and abstract is not None
+    cells = float("nan")
+    if memorised is not None and abstract is not None:
+        cells = float(abstract - memorised)
     return table, {
         "memory_step": float("nan") if memorised is None else steps[memorised],
         "abstraction_step": float("nan") if abstract is None else steps[abstract],
-        "cells": float(abstract - memorised) if known else float("nan"),
+        "cells": cells,
         "memory_change": float(steps[change_point(table["memory"].to_numpy(float))]),
         "transfer_change": float(steps[change_point(delta)]),
     }

@@ -32,7 +32,11 @@ def control_claim(settings: Settings, tried: Sequence[Probe], first: pd.DataFram
     """Learnt at all: control and auxiliary training reach .9 in distribution."""
     learnt = [p.score("control", "test", settings).estimate for p in tried if p.adapt == "full"]
     inside = learnt or [p.score("auxiliary", "test", settings).estimate for p in tried]
-    means = first[first.task == "auxiliary"][["in_distribution", "generalisation"]].mean()
+    auxiliary = [row for row in first.to_dict("records") if row["task"] == "auxiliary"]
+    means = {
+        name: float(np.mean([row[name] for row in auxiliary]))
+        for name in ("in_distribution", "generalisation")
+    }
     who = "control" if learnt else "target task after the auxiliary one"
     return Claim(
         claim="Positive control: target and auxiliary task are learnt in distribution",
@@ -131,7 +135,8 @@ def heads_claim(found: Sequence[Mapping[str, float]], capable: bool) -> Claim:
 
 def middle_claim(layers: Sequence[pd.DataFrame], n_layers: int) -> Claim:
     """The heads stand in the middle layers."""
-    centres = [float(value) for table in layers for value in table.groupby("stack").centre.first()]
+    centres = [float(value) for table in layers
+               for value in table.drop_duplicates("stack")["centre"]]
     known = [value for value in centres if np.isfinite(value)]
     claim = Claim(
         claim="The heads of generalisation stand in middle layers",
@@ -147,9 +152,10 @@ def middle_claim(layers: Sequence[pd.DataFrame], n_layers: int) -> Claim:
 
 def mutation_claim(table: pd.DataFrame) -> Claim:
     """Robust to concept mutations: low more than high, source more than target."""
+    rows = table.to_dict("records")
     means = {
-        **table.groupby("level")["rho"].mean().to_dict(),
-        **table.groupby("side")["rho"].mean().to_dict(),
+        name: float(np.mean([row["rho"] for row in rows if row[kind] == name]))
+        for kind in ("level", "side") for name in dict.fromkeys(row[kind] for row in rows)
     }
     four = {"low", "high", "source", "target"} <= {k for k, v in means.items() if np.isfinite(v)}
     numbers = ", ".join(f"{name} {value:.2f}" for name, value in means.items())

@@ -93,7 +93,7 @@ def judge_all(
     if times:
         others.append(verdict.timeline_claim([points for _, points in times]))
     others.append(verdict.heads_claim(heads, capable[-1].verdict == verdict.judge(True)))
-    n_layers = 1 + int(max(table["layer"].max() for table in layers))
+    n_layers = 1 + max(int(layer) for table in layers for layer in table["layer"].to_list())
     others.append(verdict.middle_claim(layers, n_layers))
     if mutations is not None:
         others.append(verdict.mutation_claim(mutations))

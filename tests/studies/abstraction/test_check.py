@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from mechprobe.errors import InputError
 from mechprobe.studies import STUDIES
@@ -91,3 +92,14 @@ def test_the_dry_run_adds_up_what_a_preset_costs():
     passes = [int(row[0].replace(",", "")) for name, row in lines.items()
               if len(row) == 3 and name not in ("work", "total")]
     assert int(lines["total"][0].replace(",", "")) == sum(passes)
+
+
+def test_a_pretrained_model_of_another_kind_is_refused(tmp_path):
+    config = GPT2Config(vocab_size=20, n_positions=32, n_embd=8, n_layer=1, n_head=2)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    given = replace(TINY, model=str(tmp_path), adapt=("full",))
+    with pytest.raises(InputError, match=r"is no encoder-decoder but a HookedTransformer"):
+        check(replace(given, arch="encoder-decoder"))
+    check(given)
+    with pytest.raises(InputError, match="--adapt words needs one token a word"):
+        check(replace(given, adapt=("words",)))
