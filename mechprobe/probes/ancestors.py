@@ -209,7 +209,7 @@ def fit_ancestor_probes(
 
 @torch.no_grad()
 def probe_posteriors(bank: ProbeBank, data: WordVectors) -> Float[Tensor, "site unit label"]:
-    """What linear or MLP probes say, as probabilities.
+    """What linear or MLP probes say, as probabilities, on the CPU.
 
     Raises:
         InputError: probes of another kind.
@@ -221,7 +221,7 @@ def probe_posteriors(bank: ProbeBank, data: WordVectors) -> Float[Tensor, "site 
         hidden = torch.einsum("sud,sdh->suh", hidden, bank.params["V"])
         hidden = (hidden + bank.params["c"][:, None]).relu()
     logits = torch.einsum("suh,shl->sul", hidden, bank.params["W"]) + bank.params["b"][:, None]
-    return logits.double().softmax(-1)
+    return logits.double().softmax(-1).cpu()
 
 
 def hits_by_sequence(bank: ProbeBank, data: LeafVectors) -> Float[np.ndarray, "site n"]:

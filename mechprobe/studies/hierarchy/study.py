@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+from mechprobe.errors import InputError
 from mechprobe.runs import Run
 from mechprobe.show.report import build_report
 from mechprobe.studies.hierarchy.ancestors import probes_unit
@@ -16,7 +18,7 @@ from mechprobe.studies.hierarchy.exact import exact_unit, planted_unit
 from mechprobe.studies.hierarchy.models import train, use_threads
 from mechprobe.studies.hierarchy.ranking import ranking_unit
 from mechprobe.studies.hierarchy.settings import Settings
-from mechprobe.studies.hierarchy.specs import Spec, read_specs
+from mechprobe.studies.hierarchy.specs import Spec, grammar_of, read_specs
 from mechprobe.studies.hierarchy.trajectory import score_trajectory
 from mechprobe.studies.hierarchy.write import write_results
 
@@ -41,6 +43,7 @@ def run(settings: Settings, out: Path, *, command: str | None = None) -> Path:
     settings = dataclasses.replace(settings, threads=use_threads(settings))
     config = {"study": "hierarchy", **dataclasses.asdict(settings)}
     with Run.open(out, config) as run_dir:
+        refuse_other_rules(settings, run_dir)
         run_dir.unit("exact", lambda: exact_unit(settings))
         run_dir.unit("planted", lambda: planted_unit(settings, run_dir))
         for spec in read_specs(settings):
@@ -50,6 +53,17 @@ def run(settings: Settings, out: Path, *, command: str | None = None) -> Path:
                 )
         write_results(settings, run_dir, command)
         return build_report(run_dir.folder)
+
+
+def refuse_other_rules(settings: Settings, run: Run) -> None:
+    """Raise InputError when the run was begun with other rules (an edited --rules file)."""
+    table = grammar_of(settings).transition.numpy()
+    now = hashlib.sha256(table.tobytes() + str(table.shape).encode()).hexdigest()
+    if run.unit("rules", lambda: {"sha256": now})["sha256"] != now:
+        raise InputError(
+            f"{run.folder} holds a run on other rules: {settings.rules} has changed since; give "
+            "another folder with --out"
+        )
 
 
 def units(settings: Settings, spec: Spec) -> dict[str, Unit]:
