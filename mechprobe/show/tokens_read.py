@@ -25,17 +25,14 @@ class Reading:
     Attributes:
         batch: a batch of this example only.
         words: its tokens as text; of an encoder-decoder those the encoder reads.
+        text: what is read, for titles.
         decoder_words: those the decoder reads, the start token first; empty for other models.
     """
 
     batch: Batch
     words: tuple[str, ...]
+    text: str
     decoder_words: tuple[str, ...] = ()
-
-    @property
-    def text(self) -> str:
-        """The tokens in a row, for titles."""
-        return " ".join(word.strip() for word in (*self.words, *self.decoder_words))
 
 
 def read_text(model: HookedModel, text: Text, example: int = 0) -> Reading:
@@ -61,10 +58,16 @@ def read_text(model: HookedModel, text: Text, example: int = 0) -> Reading:
     batch = _without_padding(batch)
     _check_length(model, batch)
     tokenizer = getattr(model, "tokenizer", None)
+    ids = batch.tokens[0].tolist()
     decoder = batch.decoder_tokens[0].tolist() if isinstance(batch, Seq2SeqBatch) else []
-    return Reading(
-        batch, token_words(batch.tokens[0].tolist(), tokenizer), token_words(decoder, tokenizer)
-    )
+    title = _whole(ids, tokenizer) + (f" → {_whole(decoder, tokenizer)}" if decoder else "")
+    return Reading(batch, token_words(ids, tokenizer), title, token_words(decoder, tokenizer))
+
+
+def _whole(ids: Sequence[int], tokenizer: Any) -> str:
+    if tokenizer is None:
+        return " ".join(map(str, ids))
+    return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)).strip()
 
 
 def is_encoder_decoder(model: HookedModel) -> bool:

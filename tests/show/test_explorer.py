@@ -157,11 +157,20 @@ def test_a_text_of_ones_own_is_read(explorer, decoder):
     told = explorer.answer({"kind": "reads", "reads": [text]})
     assert told["words"] == text.split()
     outputs = explorer.answer({"kind": "set", "closed": [], "reads": [text]})["outputs"]
-    p = decoder(decoder.tokenizer(text, return_tensors="pt")["input_ids"])[0, -1].softmax(-1)
+    tokens = decoder.tokenizer(text, return_tensors="pt")["input_ids"]
+    p = decoder(tokens)[0, -1].detach().softmax(-1)
     assert outputs[0]["before"] == outputs[0]["after"] == pytest.approx(float(p.max()), abs=1e-4)
     assert outputs[0]["right"] is None
     error = explorer.answer({"kind": "reads", "reads": ["a", "b"]})["error"]
     assert "a pair was given" in error
+
+
+def test_a_task_without_answers_calls_no_output_right(decoder):
+    task = PromptTask(prompts(4).clean, metric="kl")
+    explorer = explore(decoder, task, baseline="zero", progress=False)
+    outputs = explorer.answer({"kind": "set", "closed": ["0.0"], "reads": 1})["outputs"]
+    assert {output["right"] for output in outputs} == {None}
+    assert outputs[0]["before"] == max(output["before"] for output in outputs)
 
 
 def test_the_paired_baseline_is_refused_for_a_text_of_ones_own(decoder):

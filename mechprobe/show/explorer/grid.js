@@ -15,7 +15,10 @@ function signed(value) {
 }
 
 function number(value) {
-  return (value < 0 ? "−" : "") + (Math.abs(value) >= 1000 ? Math.abs(value).toFixed(0) : Math.abs(value).toFixed(3));
+  const size = Math.abs(value);
+  if (!size) return "0";
+  const digits = size >= 1000 ? size.toFixed(0) : size >= 0.01 ? size.toFixed(3) : String(Number(size.toPrecision(2)));
+  return (value < 0 ? "−" : "") + digits;
 }
 
 // How a site is coloured and what its second line says, for each choice of "colour by".

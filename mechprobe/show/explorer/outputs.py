@@ -83,6 +83,8 @@ def told(
 def _answers(behaviour: Behaviour, example: int) -> list[int]:
     """The answer's id at the place read, then the wrong answer's, as far as the task names them."""
     found: list[int] = []
+    if behaviour.metric_name == "kl":  # its answers only say where distributions are compared
+        return found
     for name in ("answer", "wrong"):
         target = behaviour.targets.get(name)
         if target is None:
