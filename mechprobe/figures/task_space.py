@@ -63,14 +63,14 @@ def task_matrix(
     if len(names) != n or len(groups) != n or values.shape != (n, n):
         raise InputError(f"a matrix of shape {list(values.shape)} with {len(names)} names and "
                          f"{len(groups)} groups; give one of each task")
-    figure = new_figure(width, 0.9 * width)
+    figure = new_figure(width, 0.82 * width)
     axes = dress(figure.add_subplot(), title=title, x=columns, y=rows)
     low, high = limits or _ends(values, diverging)
     scale = ScalarMappable(Normalize(low, high), colormaps["PuOr" if diverging else "Blues"])
     shown = np.ma.masked_invalid(values)
     axes.imshow(scale.to_rgba(shown), aspect="equal", interpolation="nearest")
     name_rows(axes, names, width=60)
-    name_rows(axes, names, axis="x")
+    name_rows(axes, names, axis="x", width=60)
     size = float(np.clip(0.62 * 72 * (width - 2) / n, 3.0, TICK))
     axes.tick_params(length=0, labelsize=size)
     axes.tick_params(axis="x", labelrotation=90)
@@ -181,6 +181,9 @@ def over_steps(
                 label=name if len(models) == 1 else f"{name}, {model}",
             )
     axes.set_xscale("log")
+    steps = sorted({int(step) for step in table["step"]})
+    axes.set_xticks(steps, [f"{step:,}" for step in steps])
+    axes.set_xticks([], minor=True)
     legend_below(figure, axes)
     return figure
 
