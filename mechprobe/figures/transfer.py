@@ -98,6 +98,10 @@ def memory_and_transfer(table: pd.DataFrame, *, width: float = COLUMN) -> Figure
             axes.plot(part["step"], 100 * part[column], color=COLOURS[k],
                       linestyle=LINES[i % len(LINES)], marker=MARKERS[i % len(MARKERS)],
                       markersize=3, linewidth=1.2, label=name if i == 0 else None)
+    steps = sorted(set(table["step"]))
     axes.set_xscale("log")
+    axes.set_xticks(steps, [f"{step:g}" for step in steps])
+    axes.set_xticks([], minor=True)
+    axes.set_ylim(min(-5.0, 110 * float(table["delta"].min())), 105)
     legend_below(figure, axes)
     return figure

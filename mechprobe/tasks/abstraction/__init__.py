@@ -8,6 +8,7 @@ from mechprobe.tasks.abstraction.contrast import CONTRASTS
 from mechprobe.tasks.abstraction.load import load_abstraction
 from mechprobe.tasks.abstraction.mutations import MUTATIONS
 from mechprobe.tasks.abstraction.pairs import SequencePairs
+from mechprobe.tasks.abstraction.parallel import load_parallel
 from mechprobe.tasks.abstraction.splits import PROBES, AbstractionTasks
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "AbstractionTasks",
     "SequencePairs",
     "load_abstraction",
+    "load_parallel",
 ]
