@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TypeAlias, cast
@@ -14,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from mechprobe.errors import InputError
 from mechprobe.models.edits import HookedModel, forward
 from mechprobe.tasks.answers import LABEL_METRICS, METRICS, find_metric
-from mechprobe.tasks.batches import Batch, encode_pairs
+from mechprobe.tasks.batches import Batch, Seq2SeqBatch, encode_pairs
 from mechprobe.tasks.behaviour import Behaviour, take_rows
 from mechprobe.tasks.cards import load_task
 from mechprobe.tasks.examples import Task
@@ -42,6 +43,8 @@ def behaviour_of(
         split: which split of a task that has them.
         n: examples at most, drawn with ``seed``; None takes all.
 
+    Warns where clean inputs equal their counterfactual.
+
     Raises:
         InputError: a task that does not fit the model, a metric that is NaN on an example, or one
             that does not depend on the model's logits.
@@ -60,6 +63,7 @@ def behaviour_of(
             found = _measured_by(_language(model, task, split), metric)
         case Behaviour():
             found = _measured_by(task, metric)
+            _warn_same(found)
     if n is not None and len(found) > n:
         rows = np.sort(np.random.default_rng([seed, 3]).permutation(len(found))[:n])
         found = found.take(rows)
@@ -68,6 +72,22 @@ def behaviour_of(
         found = replace(found, targets={**found.targets, "full_logits": full_logits(model, found)})
     check_metric(model, found)
     return found
+
+
+def _warn_same(behaviour: Behaviour) -> None:
+    """Warn of clean inputs that equal their counterfactual, as prompts do when they are encoded."""
+    corrupt = behaviour.corrupt
+    if corrupt is None:
+        return
+    same = (behaviour.inputs.tokens == corrupt.tokens).all(1)
+    if isinstance(behaviour.inputs, Seq2SeqBatch) and isinstance(corrupt, Seq2SeqBatch):
+        same &= (behaviour.inputs.decoder_tokens == corrupt.decoder_tokens).all(1)
+    if same.any():
+        warnings.warn(
+            f"{behaviour.name}: {int(same.sum())} of {len(same)} clean inputs equal their "
+            f"counterfactual (first: {int(same.nonzero()[0])}); patching them changes nothing",
+            stacklevel=4,
+        )
 
 
 def _measured_by(behaviour: Behaviour, metric: str | Callable[..., Tensor] | None) -> Behaviour:

@@ -270,7 +270,8 @@ def _ordered(ranking: Ranking, candidates: list[Site]) -> tuple[list[Site], list
     if all(isinstance(item, (str, Site)) for item in ranking):
         order = [Site.parse(item) for item in ranking]  # pyright: ignore[reportArgumentType]
         if set(order) != set(candidates) or len(order) != len(candidates):
-            odd = next(iter(set(order) ^ set(candidates)), "one of them twice")
+            strange = [site for site in order if site not in candidates]
+            odd = next(iter([*strange, *sorted(set(candidates) - set(order))]), "one of them twice")
             raise InputError(
                 f"the ranking names {len(order)} sites for {len(candidates)} candidates (first "
                 f"that differs: {odd}); rank each candidate once, or give sites="

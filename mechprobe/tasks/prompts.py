@@ -18,8 +18,9 @@ from mechprobe.tasks.answers import UNSCORED, find_metric, last_position
 from mechprobe.tasks.batches import Batch
 from mechprobe.tasks.behaviour import Behaviour
 
-Inputs: TypeAlias = Sequence[str] | Int[np.ndarray, "n pos"] | Int[Tensor, "n pos"]
-Answers: TypeAlias = Sequence[str] | Int[np.ndarray, "n *pos"] | Int[Tensor, "n *pos"]
+# axes have no names: arrays of different length are answered by an error that says which
+Inputs: TypeAlias = Sequence[str] | Int[np.ndarray, "_ _"] | Int[Tensor, "_ _"]
+Answers: TypeAlias = Sequence[str] | Int[np.ndarray, "_ ..."] | Int[Tensor, "_ ..."]
 
 
 @dataclass(frozen=True)
