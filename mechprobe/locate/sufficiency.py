@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechprobe.gates.baselines import Baseline
+from mechprobe.gates.engine import Engine, engine_for
 from mechprobe.gates.reference import gated_logits
 from mechprobe.locate.behaviours import refuse_nan
 from mechprobe.locate.measure import BATCH
@@ -140,13 +142,25 @@ class Sufficiency:
             raise BoundMet
         gates = self.gates(sets).to(next(self.model.parameters()).device)
         self.examples += len(sets) * len(batch)
+        if self._engine is not None:
+            found = self._engine.outcomes(batch, gates, self.behaviour.measure)
+            rows = [*found.double().cpu().numpy()]
+        else:
+            rows = self._by_reference(batch, gates)
+        for row in rows:
+            refuse_nan(row, batch, self.behaviour)
+        return np.stack(rows)
+
+    @cached_property
+    def _engine(self) -> Engine | None:
+        return engine_for(self.model, self.grid, self.baseline)
+
+    def _by_reference(self, batch: Batch, gates: Tensor) -> list[np.ndarray]:
         rows = []
         for part in gates.split(max(1, _TOKENS_AT_ONCE // batch.n_positions)):  # few logits at once
             logits = gated_logits(self.model, batch, part, self.grid, self.baseline)
             rows += [self.behaviour.measure(one, batch).double().cpu().numpy() for one in logits]
-        for row in rows:
-            refuse_nan(row, batch, self.behaviour)
-        return np.stack(rows)
+        return rows
 
     def over(self, rows: Int[np.ndarray, " row"]) -> Sufficiency:
         """The same question on other rows; passes are counted on, and no bound is left."""

@@ -544,3 +544,24 @@ def test_a_loss_that_is_not_finite_is_named(model, batches, grid, baseline):
     broken[third] = broken[third] * float("nan")
     with pytest.raises(FloatingPointError, match=r"at step 1 for \[Member\(seed=3.*NaN or inf"):
         trained(model, batches, grid, baseline, full_logits=broken)
+
+
+def test_the_engine_and_the_reference_path_train_the_same_masks(tiny_classifier, random_batch):
+    from mechprobe.gates.engine import EngineFallback
+
+    model = tiny_classifier(dtype=torch.float64)
+    batches = [random_batch(7, 5, 6, seed=seed) for seed in (1, 2)]
+    grid = site_grid(model)
+    baseline = mean_baseline(model, batches, grid)
+    members, settings = [Member(0, 0.3), Member(1, 0.6)], MaskSettings(steps=12)
+    by_engine = train_masks(model, batches, members, grid, baseline, settings)
+    handle = model.hook_pooled.register_forward_hook(lambda *_: None)  # unknown to the engine
+    try:
+        with pytest.warns(EngineFallback, match="hooks stand"):
+            by_hooks = train_masks(model, batches, members, grid, baseline, settings)
+    finally:
+        handle.remove()
+    torch.testing.assert_close(by_engine, by_hooks, rtol=1e-5, atol=1e-5)
+    stacked = train_masks(model, batches, members, grid, baseline, settings, chunk=2)
+    torch.testing.assert_close(by_engine, stacked, rtol=1e-5, atol=1e-5)
+    assert not torch.equal(by_engine[0], by_engine[1])
