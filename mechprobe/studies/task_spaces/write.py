@@ -9,7 +9,7 @@ from mechprobe.runs import Run
 from mechprobe.studies.claims import percent
 from mechprobe.studies.task_spaces.models import Point
 from mechprobe.studies.task_spaces.pictures import draw
-from mechprobe.studies.task_spaces.results import Results, gather, kinds_summary
+from mechprobe.studies.task_spaces.results import Results, gather, kinds_summary, rows_where
 from mechprobe.studies.task_spaces.settings import Settings
 from mechprobe.studies.task_spaces.verdict import judge_all
 from mechprobe.tasks.blimp import load_reference
@@ -137,7 +137,31 @@ def summary(settings: Settings, results: Results) -> list[str]:
         f"Transfer within phenomena {at.contrast.within:+.3f}, across {at.contrast.across:+.3f} "
         f"({settings.scale.replace('_', ' ')}).",
     ]
-    return lines
+    return lines if results.kinds.empty else [*lines, regime(settings, results.kinds)]
+
+
+def regime(settings: Settings, kinds: pd.DataFrame) -> str:
+    """Where each kind of tuning works: its best learning rate within the perplexity budget."""
+    means = kinds_summary(kinds)
+    found = []
+    for method in dict.fromkeys(means["method"]):
+        fit = rows_where(
+            means, (means["method"] == method) & (means["perplexity_ratio"] <= settings.budget)
+        )
+        if fit.empty:
+            found.append(f"{method} at no learning rate")
+            continue
+        best = fit.loc[fit["gain"].idxmax()]
+        found.append(
+            f"{method} {100 * best['gain']:+.1f} at learning rate {best['lr']:g} (perplexity x"
+            f"{best['perplexity_ratio']:.3f}, other phenomena {100 * best['other_phenomena']:+.1f})"
+        )
+    n_tasks = len(set(kinds["task"]))
+    return (
+        f"The regime of each kind of tuning, mean gain in points over {n_tasks} tasks "
+        f"with the median perplexity at most x{settings.budget:g} ({settings.optimiser}, "
+        f"{settings.steps} steps): " + "; ".join(found) + "."
+    )
 
 
 def notes(settings: Settings, results: Results) -> list[str]:
