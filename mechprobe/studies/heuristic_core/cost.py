@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from mechprobe.gates.baselines import mean_baseline
+from mechprobe.gates.engine import engine_for
 from mechprobe.gates.reference import gated_logits
 from mechprobe.locate.masks import frozen
 from mechprobe.models.classifier import build_classifier
@@ -108,10 +109,14 @@ def estimate(settings: Settings, model: Classifier) -> list[Part]:
     train_seconds = timed(train_step, settings)
     with frozen(model):
         baseline = mean_baseline(model, [mask], grid)
+        engine = engine_for(model, grid, baseline)
 
         def mask_step() -> None:
             gates = torch.rand(1, len(grid), device=settings.device, requires_grad=True)
-            gated_logits(model, mask, gates, grid, baseline).sum().backward()
+            if engine is not None:
+                engine.gradients(mask, gates, lambda logits, _: logits.sum())
+            else:
+                gated_logits(model, mask, gates, grid, baseline).sum().backward()
 
         @torch.no_grad()
         def score_step() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mechprobe.models import build_encoder, to_hf
 from mechprobe.sites import Site
@@ -88,7 +88,8 @@ class Hooks:
         self.encoder: Any = build_encoder(
             n_layers=shape.n_layers, n_heads=shape.n_heads, d_model=shape.d_model,
             n_ctx=shape.positions, d_vocab=VOCABULARY,
-        ).to(case.full.device).requires_grad_(False)
+        ).requires_grad_(False)
+        nn.Module.to(self.encoder, case.full.device)  # its own ``to`` prints
         kept = ("embed.", "blocks.")
         state = {k: v for k, v in case.model.state_dict().items() if k.startswith(kept)}
         self.encoder.load_state_dict(state, strict=False)
