@@ -238,6 +238,8 @@ def notes(results: Results) -> list[str]:
         if not settings.released_masking else
         "Topology metrics are means over all tokens, special ones and padding too, each sub-word "
         "with its word's depth, as in the released code",
+        "A metric is a minimum over B found by gradient descent. That problem is not convex, least "
+        "of all with labels made from B itself: X_ssp and X_essp may have smaller minima.",
         f"Probes: Adam, {settings.probe_epochs} epochs at most, patience 5, one seed; "
         f"{settings.n_untrained} untrained model(s).",
     ]
