@@ -88,8 +88,9 @@ PRESETS: dict[str, Settings] = {
     "laptop": Settings(preset="laptop"),  # chosen on seed 100
     "real": Settings(
         preset="real", pairs="blimp", sizes=("0.3M", "1M", "4M"), vocabulary="bpe",
-        n_vocabulary=2_048, n_ctx=64, train_steps=3_000, precision="bfloat16", n_checkpoints=5,
-        first_checkpoint=0.01, n_spaces=2, n_eval=50, batch=50, steps=10, file_limit=4_000_000,
+        n_vocabulary=2_048, n_ctx=64, train_steps=2_000, precision="bfloat16", n_checkpoints=4,
+        first_checkpoint=0.02, n_spaces=2, n_tune=80, n_eval=20, steps=10, file_limit=4_000_000,
+        regime_tasks=4, regime_lrs=(0.002, 0.008, 0.05),
     ),
     "paper": Settings(
         preset="paper", pairs="blimp", models=(
