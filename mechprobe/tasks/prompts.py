@@ -163,6 +163,10 @@ def _tokens(
 
 def _single(text: str, tokenizer: PreTrainedTokenizerBase, name: str) -> int:
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if len(ids) != 1 and text.startswith(" "):  # some tokenizers put a space of their own before
+        before = tokenizer("and", add_special_tokens=False)["input_ids"]
+        whole = tokenizer(f"and{text}", add_special_tokens=False)["input_ids"]
+        ids = whole[len(before) :] if whole[: len(before)] == before else ids
     if len(ids) != 1:
         raise InputError(
             f"{name}: the answer {text!r} is {len(ids)} tokens; give answers of one token (often "

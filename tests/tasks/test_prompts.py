@@ -9,6 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from mechprobe.errors import InputError
+from mechprobe.models import load_llama2c
 from mechprobe.tasks import PromptTask, Task
 from mechprobe.tasks.answers import UNSCORED
 
@@ -127,3 +128,15 @@ def test_text_without_a_tokenizer_is_refused():
 def test_a_task_from_pairs_is_the_same():
     task = Task.from_pairs(CLEAN, CORRUPT, answers=["on"] * 3, metric="probability")
     assert task == PromptTask(CLEAN, CORRUPT, answers=["on"] * 3, metric="probability")
+
+
+def test_an_answer_after_a_space_is_the_token_it_is_inside_a_text(data_dir):
+    """Tokenizers of Llama's kind put a space of their own before a text."""
+    tokenizer = load_llama2c(data_dir / "models" / "stories260K.bin.xz").tokenizer
+    found = PromptTask(["The cat"], None, [" was"], [" very"]).encode(tokenizer)
+    ids = [int(found.targets[name][0, -1]) for name in ("answer", "wrong")]
+    assert tokenizer.convert_ids_to_tokens(ids) == ["\u2581was", "\u2581very"]
+    whole = tokenizer("The cat was", add_special_tokens=False)["input_ids"]
+    assert whole[-1] == ids[0]
+    with pytest.raises(InputError, match="the answer ' Melanie' is 6 tokens"):
+        PromptTask(["The cat"], None, [" Melanie"]).encode(tokenizer)
