@@ -48,7 +48,7 @@ class View:
     """
 
     title: str
-    panels: tuple[Panel, ...]
+    panels: tuple[Panel, ...] = field(repr=False)
 
     def page(self) -> str:
         """The whole page as HTML: self-contained, and unable to reach a network."""

@@ -234,8 +234,9 @@ def test_a_notebook_gets_a_small_frame_that_cannot_touch_it(models):
     assert len(cross._repr_html_()) < 30_000  # circuitsvis is not carried where it is not used
 
 
-def test_a_view_cannot_be_changed(models):
+def test_a_view_cannot_be_changed_and_is_short_as_text(models):
     view = show_logits(models["decoder"], "cat sat")
+    assert repr(view) == "View(title='Predictions on “cat sat”')"  # notebooks keep it too
     with pytest.raises(AttributeError):
         view.title = "x"
 

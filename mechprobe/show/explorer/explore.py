@@ -266,6 +266,9 @@ class Explorer:
             self._widget = make_widget(self.scene(), self.answer)
         return self._widget
 
+    def __repr__(self) -> str:
+        return f"<Explorer of {self.behaviour.name}: {len(self.circuit.names)} sites>"
+
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         return self.widget._repr_mimebundle_(**kwargs)
 
