@@ -14,7 +14,8 @@ from mechprobe.models.edits import HookedModel
 from mechprobe.models.token_logprobs import token_logprobs
 from mechprobe.tasks.pair_tokens import EncodedPairs, SentenceBatch
 
-BATCH_TOKENS = 8_192
+BATCH_TOKENS = 2_048
+"""Padded tokens of a batch: on a CPU core half again as fast as 8,192; a GPU wants more."""
 
 
 @dataclass(frozen=True)
