@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from mechprobe.errors import InputError
 from mechprobe.models.edits import HookedModel, site_grid
-from mechprobe.sites import Site, SiteGrid
+from mechprobe.sites import Site, SiteGrid, SiteName
 
 
-def chosen_sites(grid: SiteGrid, sites: str | Sequence[Site | str]) -> list[Site]:
+def chosen_sites(grid: SiteGrid, sites: str | Sequence[SiteName]) -> list[Site]:
     """The sites a user names: "heads", "mlps", "all", or a list of them ("5.*" is a whole layer).
 
     Raises:
@@ -41,7 +41,7 @@ def chosen_sites(grid: SiteGrid, sites: str | Sequence[Site | str]) -> list[Site
     return out
 
 
-def grid_for(model: HookedModel, sites: str | Sequence[Site | str]) -> tuple[SiteGrid, list[Site]]:
+def grid_for(model: HookedModel, sites: str | Sequence[SiteName]) -> tuple[SiteGrid, list[Site]]:
     """The model's grid and the chosen sites in it; neurons are gated when some are named."""
     grid = site_grid(model)
     if not isinstance(sites, str) and grid.n_neurons:

@@ -15,7 +15,7 @@ from mechprobe.gates.baselines import Baseline, make_baseline
 from mechprobe.gates.choose import chosen_sites, grid_for
 from mechprobe.models.edits import HookedModel
 from mechprobe.models.standing import StandingEdit, standing_edits
-from mechprobe.sites import Site, SiteGrid
+from mechprobe.sites import Site, SiteGrid, SiteName
 from mechprobe.tasks.batches import Batch, Seq2SeqBatch
 from mechprobe.tasks.behaviour import Behaviour
 from mechprobe.tasks.prompts import PromptTask
@@ -27,10 +27,10 @@ CONSTANT = ("zero", "mean", "mean_position")
 @contextmanager
 def gated(
     model: HookedModel,
-    closed: Sequence[Site | str] = (),
+    closed: Sequence[SiteName] = (),
     *,
-    keep: Sequence[Site | str] | None = None,
-    among: str | Sequence[Site | str] = "all",
+    keep: Sequence[SiteName] | None = None,
+    among: str | Sequence[SiteName] = "all",
     baseline: str | Baseline = "zero",
     data: Sequence[Batch] | Behaviour | PromptTask | None = None,
 ) -> Iterator[HookedModel]:
@@ -70,9 +70,9 @@ def gated(
 
 def closed_sites(
     model: HookedModel,
-    closed: Sequence[Site | str] = (),
-    keep: Sequence[Site | str] | None = None,
-    among: str | Sequence[Site | str] = "all",
+    closed: Sequence[SiteName] = (),
+    keep: Sequence[SiteName] | None = None,
+    among: str | Sequence[SiteName] = "all",
 ) -> tuple[SiteGrid, list[Site]]:
     """The grid and the sites to close, from those named or those to keep; raises as ``gated``."""
     if isinstance(closed, str) or isinstance(keep, str):

@@ -109,9 +109,9 @@ class Walk:
             self.tape.pop()
 
     def _groups(self, stage: GatedStage, members: list[int]) -> list[list[list[int]]]:
-        """Members that share a stream, by their gates here; several groups at once when stacked.
+        """Members by their gates here, [run][stacked][member].
 
-        Members with equal gates stay together where that is possible: unless they are stacked.
+        Those with equal gates go on sharing a stream; the others run stacked, ``at_once`` of them.
         """
         if not stage.own or len(members) == 1:
             return [[members]]
@@ -121,8 +121,10 @@ class Walk:
             same.setdefault(own, []).append(member)
         if self.at_once == 1 or len(same) == 1:
             return [[group] for group in same.values()]
-        single = [[m] for m in members]
-        return [single[j : j + self.at_once] for j in range(0, len(single), self.at_once)]
+        shared = [[group] for group in same.values() if len(group) > 1]
+        single = [group for group in same.values() if len(group) == 1]
+        stacks = [single[j : j + self.at_once] for j in range(0, len(single), self.at_once)]
+        return [*shared, *stacks]
 
     def _end(self, state: State, members: list[int], copies: int) -> None:
         norm = self.frozen.stacks[-1].norm

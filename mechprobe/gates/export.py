@@ -16,7 +16,7 @@ from mechprobe.gates.choose import chosen_sites, grid_for
 from mechprobe.gates.context import constant_values
 from mechprobe.models.edits import HookedModel
 from mechprobe.models.fold import fold_to_hf
-from mechprobe.sites import Site
+from mechprobe.sites import Site, SiteName
 from mechprobe.tasks.batches import Batch
 from mechprobe.tasks.behaviour import Behaviour
 from mechprobe.tasks.prompts import PromptTask
@@ -24,9 +24,9 @@ from mechprobe.tasks.prompts import PromptTask
 
 def head_mask(
     model: HookedModel,
-    sites: Sequence[Site | str] | None = None,
+    sites: Sequence[SiteName] | None = None,
     *,
-    closed: Sequence[Site | str] | None = None,
+    closed: Sequence[SiteName] | None = None,
 ) -> Bool[np.ndarray, "layer head"]:
     """A set of heads as a plain array, True where a head is in it.
 
@@ -57,7 +57,7 @@ def head_mask(
 
 def to_hf(
     model: HookedModel,
-    closed: Sequence[Site | str] = (),
+    closed: Sequence[SiteName] = (),
     *,
     baseline: str | Baseline = "zero",
     data: Sequence[Batch] | Behaviour | PromptTask | None = None,

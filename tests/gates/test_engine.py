@@ -237,3 +237,27 @@ def test_the_model_stays_as_it_was(filled, ragged):
     seen = []
     run_with_edits(model, batch, {Site.parse("0.1"): lambda z: seen.append(1) or z})
     assert seen
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_a_sweep_shares_what_comes_before_the_closed_head(at_once, filled, ragged, monkeypatch):
+    from mechprobe.gates import engine_attention, engine_mlp
+
+    model, batch = filled("gpt2"), ragged("gpt2")
+    grid = site_grid(model)
+    engine = Engine(model, grid, make_baseline("mean", model, [batch], grid))
+    gates = torch.ones(grid.n_head_sites, len(grid), dtype=torch.float64)
+    gates[range(len(gates)), range(len(gates))] = 0
+    work = []
+
+    def counted(x, weight, bias=None):
+        work.append(x.numel() * weight.shape[0])
+        return torch.nn.functional.linear(x, weight, bias)
+
+    for module in (engine_attention, engine_mlp):
+        monkeypatch.setattr(module, "product", counted)
+    engine.logits(batch, gates[-1:], at_once=1)
+    alone = sum(work)
+    work.clear()
+    engine.logits(batch, gates, at_once=at_once)
+    assert sum(work) < 0.65 * len(gates) * alone
