@@ -24,11 +24,7 @@ ABOVE_ZERO = ("auxiliary_lr", "control_lr", "finetune_lr", "finetune_embedding_l
 
 
 def check(settings: Settings) -> None:
-    """Raise InputError for the first setting that cannot work, saying what to give instead.
-
-    The first set's tasks are made (and thrown away), so that a card that does not parse, words that
-    overlap and test items that leak show at once; a pretrained model is opened.
-    """
+    """Raise InputError for the first setting that cannot work, saying what to give instead."""
     check_numbers(settings)
     check_names(settings)
     check_model(settings)
@@ -44,6 +40,16 @@ def check(settings: Settings) -> None:
             f"device {settings.device!r} cannot be used ({str(error).splitlines()[0]}); "
             "give --device cpu, or a GPU that torch sees"
         ) from None
+
+
+def check_inputs(settings: Settings) -> None:
+    """Open the pretrained model and make the first set's tasks, and throw both away.
+
+    So a missing model, a card that does not parse, words that overlap and test items that leak show
+    before any long work. A dry run does without.
+    """
+    if settings.model is not None:
+        pretrained(settings)
     load_set(settings, 0)
 
 
@@ -100,9 +106,14 @@ def check_names(settings: Settings) -> None:
 
 
 def check_model(settings: Settings) -> None:
-    """Raise InputError for a model that cannot be built or opened."""
+    """Raise InputError for a model that cannot be built, or a folder that is not there."""
     if settings.model is not None:
-        pretrained(settings)
+        local = settings.model.startswith((".", "/", "~"))
+        if local and not Path(settings.model).expanduser().is_dir():
+            raise InputError(
+                f"no model folder {settings.model}; give a folder that save_pretrained or "
+                "mechprobe wrote, or a hub name"
+            )
         return
     if settings.d_model % settings.n_heads:
         raise InputError(

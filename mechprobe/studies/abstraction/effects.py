@@ -11,7 +11,7 @@ import pandas as pd
 from mechprobe.stats.intervals import Interval
 from mechprobe.stats.nested import nested_bootstrap
 from mechprobe.studies.abstraction.settings import STARTS, Settings
-from mechprobe.tasks.abstraction import MUTATIONS
+from mechprobe.tasks.abstraction import MUTATIONS, SequencePairs
 
 Found = Mapping[str, Mapping]
 NAMES = {"auxiliary": "MainExp", "control": "ControlExp", "contrast": "ContrastExp"}
@@ -97,6 +97,40 @@ def set_table(settings: Settings, found: Found, tried: Sequence[Probe]) -> pd.Da
         }
         for probe in tried for start in STARTS for i in range(settings.n_sets)
     ])
+
+
+def kind_table(tried: Sequence[Probe], kinds: Sequence[Sequence[str]]) -> pd.DataFrame:
+    """Exact match in generalisation by kind of item (``item_kinds`` of each set), over all sets.
+
+    Columns: adapt, procedure, kind, items, generalisation.
+    """
+    rows = []
+    each = np.array([kind for part in kinds for kind in part])
+    for probe in tried:
+        for start in STARTS:
+            right = np.concatenate(probe.right[start, "ood"])
+            rows += [
+                {"adapt": probe.adapt, "procedure": NAMES[start], "kind": kind,
+                 "items": int((each == kind).sum()),
+                 "generalisation": float(right[each == kind].mean())}
+                for kind in dict.fromkeys(each.tolist())
+            ]
+    return pd.DataFrame(rows)
+
+
+def item_kinds(pairs: SequencePairs, probe: str) -> list[str]:
+    """What is new about each item: for ``mod`` the role of the modified subject, else its group.
+
+    A phrase on the subject of a passive stands in a slot (theme, recipient) that has such phrases
+    in training; one on an agent does not, so items of role ``agent`` are the harder ones.
+    """
+    if probe != "mod":
+        return list(pairs.group)
+    # VERB ( PREPOSITION ( ... : the first slot is the agent's
+    return [
+        "agent" if len(target) > 3 and target[3] == "(" else "theme or recipient"
+        for target in pairs.target
+    ]
 
 
 def first_table(settings: Settings, found: Found) -> pd.DataFrame:

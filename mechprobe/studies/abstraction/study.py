@@ -9,7 +9,7 @@ import torch
 
 from mechprobe.runs import Run
 from mechprobe.show.report import build_report
-from mechprobe.studies.abstraction.check import check
+from mechprobe.studies.abstraction.check import check, check_inputs
 from mechprobe.studies.abstraction.heads import heads_unit
 from mechprobe.studies.abstraction.procedures import (
     SetRun,
@@ -35,6 +35,7 @@ def run(settings: Settings, out: Path, *, command: str | None = None) -> Path:
             holds a run with other settings.
     """
     check(settings)
+    check_inputs(settings)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     settings = dataclasses.replace(settings, threads=torch.get_num_threads())

@@ -8,12 +8,15 @@ import pandas as pd
 
 from mechprobe.runs import Run
 from mechprobe.studies.abstraction import verdict
+from mechprobe.studies.abstraction.data import load_set
 from mechprobe.studies.abstraction.effects import (
     Found,
     Probe,
     first_table,
     gain_table,
     generic_gain,
+    item_kinds,
+    kind_table,
     mutation_table,
     probes,
     procedure_table,
@@ -37,6 +40,10 @@ def write_results(settings: Settings, run: Run, found: Found, command: str | Non
     tables = {
         "procedures": procedure_table(settings, tried), "gains": gain_table(settings, tried),
         "sets": set_table(settings, found, tried), "first-tasks": first,
+        "kinds": kind_table(tried, [
+            item_kinds(load_set(settings, i).target["ood"], settings.probe)
+            for i in range(settings.n_sets)
+        ]),
     }
     times = timelines(settings, found)
     if times:
@@ -150,6 +157,8 @@ def sections(
             + (f"by beam search with {settings.beams} beams." if settings.beams else
                "greedy, by teacher forcing."),
             {"procedures": "What each procedure reaches", "gains": "E1 and E2",
+             "kinds": "By kind of item (probe mod: the role of the modified subject; a phrase on a "
+             "passive's subject stands in a slot that has such phrases in training)",
              "sets": "Set by set", "first-tasks": "How well the first tasks were learnt"},
             {"procedures": "Exact match", "gains": "Gains in generalisation"},
         ),

@@ -10,7 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from mechprobe.errors import InputError
 from mechprobe.studies import STUDIES
-from mechprobe.studies.abstraction.check import check
+from mechprobe.studies.abstraction.check import check, check_inputs
 from mechprobe.studies.abstraction.settings import PRESETS
 
 TINY = PRESETS["tiny"]
@@ -37,9 +37,7 @@ TINY = PRESETS["tiny"]
         ({"d_model": 36}, "heads of even width; 36 over 4 heads is 9"),
         ({"data_dir": "/nowhere/at/all"}, "no data folder /nowhere/at/all"),
         ({"device": "cuda:99"}, "device 'cuda:99' cannot be used"),
-        ({"card": "abstraction/none"}, "abstraction/none"),
-        ({"card": "abstraction/released"}, "reads local files and has no copy on the hub"),
-        ({"model": "./nowhere"}, "nowhere"),
+        ({"model": "./nowhere", "adapt": ("full",)}, r"no model folder \./nowhere"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(given: dict[str, Any], message: str):
@@ -65,22 +63,35 @@ def card(repo, tmp_path):
 def test_a_card_that_does_not_parse_is_refused_with_line_and_column(card):
     path = card('verbs = "transitive"', 'verbs = "transitive')
     with pytest.raises(InputError, match=r"line \d+, column \d+"):
-        check(replace(TINY, card=path))
+        check_inputs(replace(TINY, card=path))
 
 
 def test_words_that_overlap_are_refused(card):
     path = card('on = "above"', 'on = "dog"')
     with pytest.raises(InputError, match=r"the word 'dog'; expected a word that is used nowhere"):
-        check(replace(TINY, card=path))
+        check_inputs(replace(TINY, card=path))
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [("abstraction/none", "abstraction/none"),
+     ("abstraction/released", "reads local files and has no copy on the hub")],
+)
+def test_a_card_that_cannot_be_read_is_refused(card, message):
+    with pytest.raises(InputError, match=message):
+        check_inputs(replace(TINY, card=card))
 
 
 def test_the_bundled_presets_pass_as_far_as_they_can_here():
     check(TINY)
+    check_inputs(TINY)
+    check(replace(PRESETS["paper"], device="cpu"))  # the hub is not asked
+    check(replace(PRESETS["full"], device="cpu"))
     study = STUDIES["abstraction"]
     assert study.default_preset == "laptop"
     assert study.reads_files(PRESETS["paper"])
     assert not study.reads_files(PRESETS["laptop"])
-    check(replace(PRESETS["laptop"], n_train=200, n_test=10, n_ood=10, per_item=1))
+    check(PRESETS["laptop"])
 
 
 def test_the_dry_run_adds_up_what_a_preset_costs():
@@ -99,7 +110,7 @@ def test_a_pretrained_model_of_another_kind_is_refused(tmp_path):
     GPT2LMHeadModel(config).save_pretrained(tmp_path)
     given = replace(TINY, model=str(tmp_path), adapt=("full",))
     with pytest.raises(InputError, match=r"is no encoder-decoder but a HookedTransformer"):
-        check(replace(given, arch="encoder-decoder"))
-    check(given)
+        check_inputs(replace(given, arch="encoder-decoder"))
+    check_inputs(given)
     with pytest.raises(InputError, match="--adapt words needs one token a word"):
         check(replace(given, adapt=("words",)))

@@ -11,11 +11,14 @@ from mechprobe.studies.abstraction.effects import (
     first_table,
     gain_table,
     generic_gain,
+    item_kinds,
+    kind_table,
     mutation_table,
     probes,
     procedure_table,
     set_table,
 )
+from mechprobe.tasks import SequencePairs
 
 
 def test_gains_are_differences_of_means_and_their_intervals_hold_the_truth(settings, found):
@@ -42,6 +45,30 @@ def test_tables_have_every_procedure(settings, found):
     first = first_table(settings, found)
     assert len(first) == 6
     assert first.in_distribution.tolist() == pytest.approx([0.97] * 6)
+
+
+def test_kinds_of_items_are_counted_apart(settings, found):
+    kinds = ["agent", "theme or recipient"] * 200
+    for i in range(3):
+        found[f"target-control-full-{i}"]["ood"] = [kind == "agent" for kind in kinds]
+    table = kind_table(probes(settings, found), [kinds] * 3)
+    mine = table[(table.adapt == "full") & (table.procedure == "ControlExp")]
+    assert dict(zip(mine.kind, mine.generalisation, strict=True)) == {
+        "agent": 1, "theme or recipient": 0
+    }
+    assert mine["items"].tolist() == [600, 600]
+
+
+def test_the_kind_of_a_modified_subject_is_its_role():
+    pairs = SequencePairs(
+        (("x",),) * 3,
+        tuple(tuple(t.split()) for t in (
+            "RUN ( ON ( DOG , MAT ) , NONE , NONE )", "SEE ( NONE , ON ( DOG , MAT ) , NONE )",
+            "GIVE ( TOM , CUP , IN ( DOG , BOX ) )",
+        )), ("depth_3", "subject", "subject"), "toy",
+    )
+    assert item_kinds(pairs, "mod") == ["agent", "theme or recipient", "theme or recipient"]
+    assert item_kinds(pairs, "com") == ["depth_3", "subject", "subject"]
 
 
 def test_pairs_are_compared_example_by_example(settings, found):

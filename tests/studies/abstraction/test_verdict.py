@@ -23,6 +23,8 @@ HEADS = {
     "top_beyond_random": 0.4, "top_beyond_random_low": 0.2, "top_beyond_random_high": 0.6,
     "concentration_p": 0.01, "concentration_half": 2.0, "concentration_sites": 12.0,
     "concentration_gini": 0.8, "concentration_null": 0.5, "closed": 2.0,
+    "full": -0.4, "top_closed": -2.0, "in_distribution_full": -0.1,
+    "in_distribution_top_closed": -0.9,
 }
 
 
@@ -56,6 +58,7 @@ def test_heads_must_be_few_and_matter_in_every_set():
     assert heads_claim([HEADS, HEADS], True).verdict == HELD
     assert heads_claim([HEADS, HEADS | {"top_beyond_random_low": -0.1}], True).verdict == FAILED
     assert heads_claim([HEADS, HEADS | {"concentration_p": 0.2}], True).verdict == FAILED
+    assert "(1.60 in all; in distribution 0.80)" in heads_claim([HEADS], True).numbers
     assert "did not show the capability" in heads_claim([HEADS], False).numbers
 
 
