@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -49,10 +49,10 @@ class Laptop:
     def __init__(self, run: Path) -> None:
         config = json.loads((run / "config.json").read_text(encoding="utf-8"))["settings"]
         names = {field.name for field in fields(Settings)}
-        values: dict[str, Any] = {
+        values = {
             k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in names
         }
-        settings = Settings(**values)
+        settings = Settings(**cast(dict[str, Any], values))
         last = sorted((run / "models" / "model-0").iterdir())[-1]
         model = load_model(last)
         assert isinstance(model, HookedClassifier)
