@@ -37,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\nmechprobe: stopped; what is finished is kept, and the same command goes on from "
               "there", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # ``mechprobe list | head``: nobody reads on, and that is no mistake
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def dispatch(words: list[str]) -> int:

@@ -120,6 +120,20 @@ def test_the_data_variable_is_for_pairs_that_read_files(monkeypatch):
     assert settings("--preset", "real", "--data-dir", "none").data_dir is None
 
 
+def test_a_reader_that_leaves_is_no_traceback():
+    child = subprocess.run(
+        f"{sys.executable} -m mechprobe list | true", shell=True, capture_output=True, text=True
+    )
+    assert child.stderr == ""
+    piped = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m mechprobe list | head -1; exit ${{PIPESTATUS[0]}}"],
+        capture_output=True, text=True,
+    )
+    assert piped.stdout.startswith("studies")
+    assert piped.stderr == ""
+    assert piped.returncode in (0, 141)  # all may be written before the reader leaves
+
+
 def test_list_names_studies_presets_and_cards(capsys):
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
