@@ -2,8 +2,8 @@
 
 A site is written as in the field: head ``5.1`` (layer 5, head 1), MLP layer ``mlp.3``, MLP
 neuron ``mlp.3.17``; all heads or all neurons of a layer ``5.*`` and ``mlp.3.*``; in an
-encoder-decoder a stack comes first: ``enc 2.0``, ``dec 2.0``, ``cross 4.7``, ``enc mlp.3``. This
-file knows no model and no hook name.
+encoder-decoder a stack comes first: ``enc 2.0``, ``dec 2.0``, ``cross 4.7``, ``enc mlp.3``. A head
+may also be given as ``(5, 1)`` or ``"L5H1"``. This file knows no model and no hook name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Any, Literal, SupportsIndex, TypeAlias, get_args
 
 import numpy as np
 
@@ -28,6 +28,7 @@ _FORM = re.compile(
     r"(?:(?P<stack>enc|dec|cross) )?"
     r"(?:mlp\.(?P<mlp>\d+)(?:\.(?P<neuron>\d+|\*))?|(?P<layer>\d+)\.(?P<head>\d+|\*))"
 )
+_LETTERS = re.compile(r"(?<![^ ])L(\d+)H(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,23 @@ class Site:
         return self.kind, STACKS.index(self.stack), self.layer, index
 
     @classmethod
-    def parse(cls, text: str | Site) -> Site:
+    def parse(cls, text: SiteName) -> Site:
         """Read ``"5.1"``, ``"5.*"``, ``"mlp.3"``, ``"mlp.3.17"``, ``"mlp.3.*"``, ``"cross 4.7"``.
 
-        >>> Site.parse("5.1")
-        Site(kind='head', layer=5, index=1, stack='')
+        A head may also be ``(5, 1)`` or ``"L5H1"``.
+
+        >>> Site.parse("5.1") == Site.parse("L5H1") == Site.parse((5, 1))
+        True
+
+        Raises:
+            InputError: not a site.
         """
         if isinstance(text, Site):
             return text
-        found = _FORM.fullmatch(text.strip())
+        if is_site_name(text) and not isinstance(text, str):
+            return cls("head", int(text[0]), int(text[1]))
+        written = _LETTERS.sub(r"\1.\2", text.strip()) if isinstance(text, str) else ""
+        found = _FORM.fullmatch(written)
         if found is None:
             raise InputError(
                 f"{text!r} is not a site; write a head as '5.1', an MLP as 'mlp.3', a neuron as "
@@ -86,6 +95,22 @@ class Site:
                 return cls("neuron", layer, _number(found["neuron"]), stack)
             return cls("mlp", layer, None, stack)
         return cls("head", int(found["layer"]), _number(found["head"]), stack)
+
+
+SiteName: TypeAlias = Site | str | tuple[SupportsIndex, SupportsIndex]
+"""How a site may be given: a ``Site``, ``"5.1"`` or ``"L5H1"``, or a head as ``(5, 1)``."""
+
+
+def is_site_name(given: Any) -> bool:
+    """Whether this names one site: a ``Site``, a text, or two whole numbers (layer, head)."""
+    if isinstance(given, Site | str):
+        return True
+    return isinstance(given, tuple) and len(given) == 2 and all(map(_is_count, given))
+
+
+def _is_count(number: Any) -> bool:
+    whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+    return whole and bool(number >= 0)
 
 
 def _number(text: str) -> int | None:
@@ -213,7 +238,7 @@ class SiteGrid:
     def _position(self) -> dict[Site, int]:
         return {site: i for i, site in enumerate(self.sites)}
 
-    def index(self, site: Site | str) -> int:
+    def index(self, site: SiteName) -> int:
         """Position of a site in a gate vector; raises InputError naming the nearest sites."""
         parsed = Site.parse(site)
         if parsed not in self._position:
@@ -228,7 +253,7 @@ class SiteGrid:
             )
         return self._position[parsed]
 
-    def mask(self, closed: Iterable[Site | str] = (), *, kept: Iterable[Site | str] | None = None
+    def mask(self, closed: Iterable[SiteName] = (), *, kept: Iterable[SiteName] | None = None
              ) -> np.ndarray:
         """Boolean gate vector [site]: all open but ``closed``, or only ``kept`` open."""
         if kept is not None:

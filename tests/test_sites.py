@@ -42,6 +42,19 @@ def test_what_is_no_site_is_refused(text):
     assert repr(text) in str(caught.value)
 
 
+@pytest.mark.parametrize("given", [(5, 1), (np.int64(5), np.int64(1)), "L5H1", " L5H1 "])
+def test_a_head_may_be_two_numbers_or_letters(given):
+    assert Site.parse(given) == Site("head", 5, 1)
+    assert SiteGrid(6, 2).index(given) == 11
+    assert Site.parse("cross L5H1") == Site("head", 5, 1, "cross")
+
+
+@pytest.mark.parametrize("given", ["L5", "H1", "L5H", "mlp.L5H1", "blocks.0.attn.hook_z", (-1, 0)])
+def test_other_letters_and_hook_names_are_refused(given):
+    with pytest.raises(InputError, match=r"is not a site; write a head as '5\.1'"):
+        Site.parse(given)
+
+
 def test_sites_sort_whole_layers_first():
     texts = ["mlp.1", "mlp.0.*", "1.0", "0.10", "0.*", "mlp.0.3", "0.9", "mlp.0"]
     ordered = ["0.*", "0.9", "0.10", "1.0", "mlp.0", "mlp.1", "mlp.0.*", "mlp.0.3"]

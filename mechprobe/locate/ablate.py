@@ -17,14 +17,14 @@ from mechprobe.locate.measure import BATCH, difference
 from mechprobe.locate.meter import Meter, meter_for, single_effects
 from mechprobe.locate.scores import Scores
 from mechprobe.models.edits import HookedModel
-from mechprobe.sites import Site
+from mechprobe.sites import SiteName
 from mechprobe.tasks.batches import Batch
 from mechprobe.tasks.behaviour import Behaviour
 
 
 @overload
 def ablate(
-    model: HookedModel, task: AnyTask, sites: str | Sequence[Site | str] = ...,
+    model: HookedModel, task: AnyTask, sites: str | Sequence[SiteName] = ...,
     baseline: str | Baseline = ..., *, how: Literal["single", "leave_one_in"] = ...,
     order: None = ..., metric: str | Callable[..., Tensor] | None = ..., n: int | None = ...,
     split: str = ..., seed: int = ..., reference: Sequence[Batch] | Behaviour | None = ...,
@@ -32,9 +32,9 @@ def ablate(
 ) -> Scores: ...
 @overload
 def ablate(
-    model: HookedModel, task: AnyTask, sites: str | Sequence[Site | str] = ...,
+    model: HookedModel, task: AnyTask, sites: str | Sequence[SiteName] = ...,
     baseline: str | Baseline = ..., *, how: Literal["cumulative"],
-    order: Scores | Sequence[Site | str] | None = ...,
+    order: Scores | Sequence[SiteName] | None = ...,
     metric: str | Callable[..., Tensor] | None = ..., n: int | None = ..., split: str = ...,
     seed: int = ..., reference: Sequence[Batch] | Behaviour | None = ..., batch_size: int = ...,
     progress: bool = ...,
@@ -42,11 +42,11 @@ def ablate(
 def ablate(
     model: HookedModel,
     task: AnyTask,
-    sites: str | Sequence[Site | str] = "heads",
+    sites: str | Sequence[SiteName] = "heads",
     baseline: str | Baseline = "mean",
     *,
     how: str = "single",
-    order: Scores | Sequence[Site | str] | None = None,
+    order: Scores | Sequence[SiteName] | None = None,
     metric: str | Callable[..., Tensor] | None = None,
     n: int | None = 512,
     split: str = "dev",
@@ -59,7 +59,8 @@ def ablate(
 
     Args:
         task: the name of a card of sentence pairs, a ``Task``, a ``PromptTask`` or a ``Behaviour``.
-        sites: "heads", "mlps", "all" or a list such as ``["5.1", "mlp.3", "4.*"]``.
+        sites: "heads", "mlps", "all" or a list such as ``["5.1", "mlp.3", "4.*"]``; a
+            head may also be ``(5, 1)`` or ``"L5H1"``, wherever sites are named.
         baseline: what stands in a closed site's place: "zero", "mean", "mean_position",
             "resample", "paired" (needs counterfactuals), or a ``Baseline``.
         how: "single": metric(all open) - metric(the site closed). "leave_one_in": metric(of the

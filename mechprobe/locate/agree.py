@@ -28,7 +28,7 @@ from mechprobe.locate.paths import path_patch
 from mechprobe.locate.scores import Scores
 from mechprobe.locate.tabled import Tabled
 from mechprobe.models.edits import HookedModel
-from mechprobe.sites import Site
+from mechprobe.sites import SiteName
 from mechprobe.stats import resample_counts
 from mechprobe.tasks.behaviour import Behaviour
 
@@ -145,7 +145,7 @@ def rank_agreement(
     task: AnyTask,
     methods: Sequence[str] | Mapping[str, Localiser] = DEFAULT,
     *,
-    sites: str | Sequence[Site | str] = "heads",
+    sites: str | Sequence[SiteName] = "heads",
     baseline: str | Baseline = "paired",
     metric: str | Callable[..., Tensor] | None = None,
     n: int | None = 512,
@@ -181,7 +181,7 @@ def rank_agreement(
 
 
 def _localiser(
-    name: str, sites: str | Sequence[Site | str], baseline: str | Baseline, seed: int
+    name: str, sites: str | Sequence[SiteName], baseline: str | Baseline, seed: int
 ) -> Localiser:
     """A localiser by name as a function of model and behaviour."""
     shared = {"sites": sites, "seed": seed, "n": None}

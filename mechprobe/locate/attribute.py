@@ -24,7 +24,7 @@ from mechprobe.locate.meter import Meter, meter_for
 from mechprobe.locate.scores import Scores
 from mechprobe.models.edits import HookedModel, forward, run_with_edits
 from mechprobe.runs import progress as progress_bar
-from mechprobe.sites import Site, SiteGrid
+from mechprobe.sites import Site, SiteGrid, SiteName
 from mechprobe.tasks.answers import WITHOUT_GRADIENT
 from mechprobe.tasks.batches import Batch
 from mechprobe.tasks.behaviour import Behaviour
@@ -33,7 +33,7 @@ from mechprobe.tasks.behaviour import Behaviour
 def attribute(
     model: HookedModel,
     task: AnyTask,
-    sites: str | Sequence[Site | str] = "heads",
+    sites: str | Sequence[SiteName] = "heads",
     baseline: str | Baseline = "paired",
     *,
     method: str = "first_order",

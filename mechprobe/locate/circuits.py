@@ -28,7 +28,7 @@ from mechprobe.locate.sufficiency import BoundMet, Sufficiency
 from mechprobe.locate.transversals import TooManySets, elements, minimal_transversals
 from mechprobe.models.edits import HookedModel
 from mechprobe.runs.progress import progress
-from mechprobe.sites import Site, SiteGrid
+from mechprobe.sites import Site, SiteGrid, SiteName
 
 EXACT_UP_TO = 12
 MOST_EXACT = 24
@@ -52,7 +52,7 @@ def find_circuits(
     task: AnyTask,
     baseline: str | Baseline = "paired",
     *,
-    sites: str | Sequence[Site | str] = "heads",
+    sites: str | Sequence[SiteName] = "heads",
     metric: str | Callable[..., Tensor] | None = None,
     tolerance: float = 0.0,
     method: str = "auto",

@@ -22,7 +22,7 @@ from mechprobe.locate.measure import BATCH
 from mechprobe.locate.scores import ALPHA, Scores, spearman
 from mechprobe.locate.tabled import Tabled
 from mechprobe.models.edits import HookedModel
-from mechprobe.sites import Site
+from mechprobe.sites import SiteName
 from mechprobe.tasks.batches import Batch
 from mechprobe.tasks.behaviour import Behaviour
 
@@ -137,7 +137,7 @@ class BaselineComparison(Tabled):
 def compare_baselines(
     model: HookedModel,
     task: AnyTask,
-    sites: str | Sequence[Site | str] = "heads",
+    sites: str | Sequence[SiteName] = "heads",
     baselines: Sequence[str | Baseline] | None = None,
     *,
     how: str = "single",

@@ -24,7 +24,7 @@ from mechprobe.locate.meter import meter_for, single_effects
 from mechprobe.locate.scores import Scores
 from mechprobe.locate.tabled import Tabled
 from mechprobe.models.edits import HookedModel
-from mechprobe.sites import Site
+from mechprobe.sites import SiteName
 from mechprobe.stats import bootstrap_mean, empirical_p
 from mechprobe.tasks.batches import Batch
 from mechprobe.tasks.behaviour import Behaviour
@@ -119,9 +119,9 @@ class CumulativeCurve(Tabled):
 def cumulative(
     model: HookedModel,
     task: AnyTask,
-    order: Scores | Sequence[Site | str] | None = None,
+    order: Scores | Sequence[SiteName] | None = None,
     *,
-    sites: str | Sequence[Site | str] = "heads",
+    sites: str | Sequence[SiteName] = "heads",
     baseline: str | Baseline = "mean",
     steps: Sequence[int] | None = None,
     n_random: int = 20,

@@ -21,7 +21,7 @@ from mechprobe.locate.scores import Scores
 from mechprobe.models.edits import HookedModel
 from mechprobe.models.residual import Reading, decoder_only, logit_terms
 from mechprobe.runs import progress
-from mechprobe.sites import Site
+from mechprobe.sites import SiteName
 from mechprobe.tasks.answers import UNSCORED
 from mechprobe.tasks.batches import Batch
 from mechprobe.tasks.behaviour import Behaviour
@@ -30,7 +30,7 @@ from mechprobe.tasks.behaviour import Behaviour
 def direct_logit_attribution(
     model: HookedModel,
     task: AnyTask,
-    sites: str | Sequence[Site | str] = "all",
+    sites: str | Sequence[SiteName] = "all",
     *,
     direction: str = "logit_difference",
     n: int | None = 512,

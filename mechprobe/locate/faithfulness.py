@@ -31,14 +31,14 @@ from mechprobe.locate.meter import meter_for
 from mechprobe.locate.scores import Scores
 from mechprobe.locate.tabled import Tabled
 from mechprobe.models.edits import HookedModel
-from mechprobe.sites import Site
+from mechprobe.sites import Site, SiteName, is_site_name
 from mechprobe.stats import empirical_p
 from mechprobe.stats.resample import resampled_scores
 
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Shares of sites at which the curve of many sites is measured, as in MIB; rounded up to sites."""
 EVERY_SIZE_UP_TO = 24
-Ranking: TypeAlias = Scores | Sequence[Site | str] | Sequence[Collection[Site | str]]
+Ranking: TypeAlias = Scores | Sequence[SiteName] | Sequence[Collection[SiteName]]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -198,7 +198,7 @@ def faithfulness(
     ranking: Ranking,
     baseline: str | Baseline = "paired",
     *,
-    sites: str | Sequence[Site | str] = "heads",
+    sites: str | Sequence[SiteName] = "heads",
     sizes: Sequence[int] | None = None,
     n_random: int = 20,
     metric: str | Callable[..., Tensor] | None = None,
@@ -267,7 +267,7 @@ def _ordered(ranking: Ranking, candidates: list[Site]) -> tuple[list[Site], list
     """The candidates in order and, for nested sets, the sizes at which a set ends."""
     if isinstance(ranking, Scores):
         return [Site.parse(name) for name in ranking.ranking], None
-    if all(isinstance(item, (str, Site)) for item in ranking):
+    if all(map(is_site_name, ranking)):
         order = [Site.parse(item) for item in ranking]  # pyright: ignore[reportArgumentType]
         if set(order) != set(candidates) or len(order) != len(candidates):
             strange = [site for site in order if site not in candidates]

@@ -15,7 +15,7 @@ from mechprobe.locate.behaviours import AnyTask, behaviour_of
 from mechprobe.locate.measure import BATCH, baseline_for, difference, grid_for, measure
 from mechprobe.models.edits import HookedModel
 from mechprobe.runs import progress as progress_bar
-from mechprobe.sites import Site, SiteGrid
+from mechprobe.sites import Site, SiteGrid, SiteName
 from mechprobe.tasks.batches import Batch
 from mechprobe.tasks.behaviour import Behaviour
 
@@ -51,7 +51,7 @@ class Meter:
         self.passes += len(gates) + (self.baseline.kind in ("resample", "paired"))
         return values
 
-    def closing(self, sets: Iterable[Iterable[Site | str]]) -> Float[np.ndarray, "k example"]:
+    def closing(self, sets: Iterable[Iterable[SiteName]]) -> Float[np.ndarray, "k example"]:
         """The metric with each set of sites closed and everything else open."""
         return self(np.stack([self.grid.mask(closed=closed) for closed in sets]))
 
@@ -68,7 +68,7 @@ class Meter:
 def meter_for(
     model: HookedModel,
     task: AnyTask,
-    sites: str | Sequence[Site | str],
+    sites: str | Sequence[SiteName],
     baseline: str | Baseline,
     *,
     metric: str | Callable[..., Tensor] | None = None,

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from mechprobe.errors import InputError
-from mechprobe.sites import Site
+from mechprobe.sites import Site, SiteName
 from mechprobe.stats import core_distribution, expected_core, jaccard_matrix
 
 
 def overlaps(
-    sets: Mapping[str, Iterable[Site | str]], candidates: Collection[Site | str]
+    sets: Mapping[str, Iterable[SiteName]], candidates: Collection[SiteName]
 ) -> pd.DataFrame:
     """Shared sites of every two sets against random sets of their sizes.
 

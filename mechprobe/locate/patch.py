@@ -29,7 +29,7 @@ from mechprobe.models.places import (
     run_with_places,
 )
 from mechprobe.runs import progress as progress_bar
-from mechprobe.sites import Site
+from mechprobe.sites import Site, SiteName
 from mechprobe.tasks.behaviour import Behaviour
 
 _TOKENS_AT_ONCE = 2048
@@ -39,7 +39,7 @@ _PLACES = ("resid", "pattern")
 def patch(
     model: HookedModel,
     task: AnyTask,
-    sites: str | Sequence[Site | Place | str] = "heads",
+    sites: str | Sequence[SiteName | Place] = "heads",
     direction: str = "noising",
     *,
     normalise: bool = False,
@@ -103,7 +103,7 @@ def patch(
 
 
 def named_places(
-    model: HookedModel, behaviour: Behaviour, sites: str | Sequence[Site | Place | str]
+    model: HookedModel, behaviour: Behaviour, sites: str | Sequence[SiteName | Place]
 ) -> list[Site | Place]:
     """Sites and places from what a user names; raises InputError as ``patch``."""
     if sites == "patterns":

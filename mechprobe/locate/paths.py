@@ -23,7 +23,7 @@ from mechprobe.locate.meter import Meter, meter_for
 from mechprobe.models.edits import HookedModel, run_with_cache
 from mechprobe.models.paths import INPUTS, HeadInput, reaches, receive, send, separate_heads
 from mechprobe.runs import progress as progress_bar
-from mechprobe.sites import Site
+from mechprobe.sites import Site, SiteName
 from mechprobe.tasks.batches import Batch
 from mechprobe.tasks.behaviour import Behaviour
 
@@ -34,8 +34,8 @@ _TOKENS_AT_ONCE = 4096
 def path_patch(
     model: HookedModel,
     task: AnyTask,
-    senders: str | Sequence[Site | str] = "heads",
-    receivers: str | Sequence[str] = LOGITS,
+    senders: str | Sequence[SiteName] = "heads",
+    receivers: str | Sequence[SiteName] = LOGITS,
     baseline: str | Baseline = "paired",
     *,
     mlps: str = "recompute",
@@ -77,7 +77,7 @@ def path_patch(
         model, task, senders, baseline, metric=metric, n=n, split=split, seed=seed,
         reference=reference, batch_size=batch_size, show="path_patch" if progress else None,
     )
-    named = [receivers] if isinstance(receivers, str) else list(receivers)
+    named = [receivers] if isinstance(receivers, str) else [*receivers]
     edges = []
     for end in (end for name in named for end in _ends(meter, name)):
         able = [s for s in meter.sites if _parts(s, end)]
@@ -94,7 +94,7 @@ def path_patch(
 def head_edges(
     model: HookedModel,
     task: AnyTask,
-    heads: Sequence[Site | str],
+    heads: Sequence[SiteName],
     baseline: str | Baseline = "paired",
     *,
     logits: bool = True,
@@ -211,8 +211,9 @@ def _chunks(items: list, size: int) -> Iterator[list]:
         yield items[start : start + size]
 
 
-def _ends(meter: Meter, name: str) -> list[tuple[str, str]]:
+def _ends(meter: Meter, named: SiteName) -> list[tuple[str, str]]:
     """What a user's receiver means: (head, input) of each, or the logits."""
+    name = named if isinstance(named, str) else str(Site.parse(named))
     if name.strip() == LOGITS:
         return [(LOGITS, "")]
     words = name.split()

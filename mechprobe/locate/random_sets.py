@@ -26,7 +26,7 @@ from mechprobe.locate.measure import BATCH, chosen_sites, difference
 from mechprobe.locate.meter import meter_for
 from mechprobe.locate.tabled import Tabled
 from mechprobe.models.edits import HookedModel
-from mechprobe.sites import Site
+from mechprobe.sites import Site, SiteName
 from mechprobe.stats import bootstrap_mean, empirical_p
 from mechprobe.stats.intervals import Interval
 from mechprobe.tasks.batches import Batch
@@ -109,10 +109,10 @@ class SetTest(Tabled):
 def random_set_p(
     model: HookedModel,
     task: AnyTask,
-    sites: Sequence[Site | str],
+    sites: Sequence[SiteName],
     baseline: str | Baseline = "mean",
     *,
-    among: str | Sequence[Site | str] = "all",
+    among: str | Sequence[SiteName] = "all",
     same_layers: bool = False,
     n_sets: int = 200,
     metric: str | Callable[..., Tensor] | None = None,

@@ -20,7 +20,7 @@ from mechprobe.locate.ablate import ablate
 from mechprobe.locate.measure import BATCH
 from mechprobe.locate.scores import Scores
 from mechprobe.models.edits import HookedModel
-from mechprobe.sites import Site
+from mechprobe.sites import Site, SiteName
 from mechprobe.stats import empirical_p, holm, permutation_p
 from mechprobe.stats.concentration import gini, gini_null, sites_with_share
 from mechprobe.stats.intervals import Interval
@@ -129,7 +129,7 @@ def ablate_specific(
     model: HookedModel,
     wanted: Behaviour,
     other: Behaviour,
-    sites: str | Sequence[Site | str] = "heads",
+    sites: str | Sequence[SiteName] = "heads",
     baseline: str | Baseline = "mean",
     *,
     n: int | None = 512,

@@ -26,7 +26,7 @@ from mechprobe.models.standing import standing_edits
 from mechprobe.models.streams import Stream
 from mechprobe.probes import WordVectors, word_vectors
 from mechprobe.probes.sentence_scores import SentenceScore, draws
-from mechprobe.sites import Site, SiteGrid
+from mechprobe.sites import Site, SiteGrid, SiteName
 from mechprobe.stats import central, holm, sign_flip_p
 from mechprobe.tasks.treebank import Sentence
 from mechprobe.tasks.word_pieces import encode_words
@@ -112,7 +112,7 @@ def tree_heads(
     scores: Mapping[str, Score],
     *,
     wanted: Iterable[Stream | str],
-    heads: str | Sequence[Site | str] = "heads",
+    heads: str | Sequence[SiteName] = "heads",
     baseline: str | Baseline = "mean",
     turns: int = 3,
     seed: int = 0,

@@ -26,7 +26,7 @@ from mechprobe.models.classifier import HookedClassifier
 from mechprobe.models.decoder_classifier import HookedDecoderClassifier
 from mechprobe.models.encoder_decoder import encoder_decoder_logits
 from mechprobe.models.fixed_length import HookedFixedLengthEncoder
-from mechprobe.sites import ENCODER_DECODER, Site, SiteGrid, Stack
+from mechprobe.sites import ENCODER_DECODER, Site, SiteGrid, SiteName, Stack
 from mechprobe.tasks.batches import Batch
 
 HookedModel: TypeAlias = (
@@ -77,7 +77,7 @@ def site_grid(model: HookedModel) -> SiteGrid:
     return _grid(cfg.n_layers, cfg.n_heads, 0 if cfg.attn_only else cfg.d_mlp or 0, stacks)
 
 
-def hook_name(model: HookedModel, site: Site | str) -> str:
+def hook_name(model: HookedModel, site: SiteName) -> str:
     """Where a site lives in this model, as a TransformerLens hook name.
 
     Raises:

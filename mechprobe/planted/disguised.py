@@ -12,7 +12,7 @@ import numpy as np
 from mechprobe.errors import InputError
 from mechprobe.models.edits import HookedModel
 from mechprobe.models.weights import decoder_from_weights, decoder_weights
-from mechprobe.sites import Site
+from mechprobe.sites import Site, SiteName
 
 HEAD = ("W_Q", "W_K", "W_V", "W_O", "b_Q", "b_K", "b_V")
 """A head's arrays; the head is their first axis."""
@@ -51,7 +51,7 @@ class Disguised:
         """Heads a block."""
         return self.config["n_heads"]
 
-    def now(self, sites: Iterable[Site | str]) -> frozenset[Site]:
+    def now(self, sites: Iterable[SiteName]) -> frozenset[Site]:
         """Where these sites of the original are in the disguised model."""
         return frozenset(self.sites[Site.parse(site)] for site in sites)
 

@@ -13,7 +13,7 @@ from mechprobe.gates.choose import chosen_sites
 from mechprobe.models.edits import HookedModel, attention_patterns, site_grid
 from mechprobe.show.tokens_read import Reading, Text, causal, read_text
 from mechprobe.show.view import Panel, View
-from mechprobe.sites import Site, Stack
+from mechprobe.sites import Site, SiteName, Stack
 
 MOST_WEIGHTS = 400_000
 """Weights a page holds at most: about 2.5 MB."""
@@ -27,7 +27,7 @@ _LINKS = 3
 def show_attention(
     model: HookedModel,
     text: Text,
-    heads: Sequence[Site | str] | None = None,
+    heads: Sequence[SiteName] | None = None,
     *,
     example: int = 0,
 ) -> View:

@@ -30,7 +30,7 @@ from mechprobe.show.explorer.scene import (
     told_measured,
 )
 from mechprobe.show.tokens_read import is_encoder_decoder, reads_pairs
-from mechprobe.sites import Site
+from mechprobe.sites import Site, SiteName
 from mechprobe.tasks.batches import Batch
 from mechprobe.tasks.behaviour import Behaviour
 
@@ -238,7 +238,7 @@ class Explorer:
         return told
 
     def save_html(
-        self, path: str | Path, *, sets: Mapping[str, Sequence[Site | str]] | None = None,
+        self, path: str | Path, *, sets: Mapping[str, Sequence[SiteName]] | None = None,
         examples: int = 8,
     ) -> Path:
         """Write a page that needs neither Python nor a network.

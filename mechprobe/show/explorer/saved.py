@@ -15,7 +15,7 @@ from mechprobe.show.explorer.scene import told_measured
 from mechprobe.show.explorer.widget import page_style
 from mechprobe.show.page import element
 from mechprobe.show.view import whole_page
-from mechprobe.sites import Site, SiteGrid
+from mechprobe.sites import SiteGrid, SiteName
 
 if TYPE_CHECKING:
     from mechprobe.show.explorer.explore import Explorer
@@ -25,7 +25,7 @@ SCALE = 1000
 
 
 def saved_page(
-    explorer: Explorer, sets: Mapping[str, Sequence[Site | str]], examples: int
+    explorer: Explorer, sets: Mapping[str, Sequence[SiteName]], examples: int
 ) -> str:
     """The page of ``Explorer.save_html``; raises as it does."""
     if examples < 1:
@@ -45,7 +45,7 @@ def saved_page(
     return whole_page(title, style, body, scripts)
 
 
-def _closed(grid: SiteGrid, names: Sequence[Site | str]) -> list[str]:
+def _closed(grid: SiteGrid, names: Sequence[SiteName]) -> list[str]:
     mask = grid.mask(closed=names)
     return [str(site) for site in grid.select(~mask)]
 

@@ -13,11 +13,11 @@ from mechprobe.locate.subnetwork import Subnetwork
 from mechprobe.locate.subnetworks import SubnetworkSet
 from mechprobe.runs import progress as progress_bar
 from mechprobe.show.explorer.circuit import Circuit, Measured
-from mechprobe.sites import Site, SiteGrid
+from mechprobe.sites import Site, SiteGrid, SiteName
 from mechprobe.stats.intervals import Interval
 
 Nets: TypeAlias = (
-    SubnetworkSet | Sequence[Subnetwork] | Mapping[str, Sequence[Site | str]] | None
+    SubnetworkSet | Sequence[Subnetwork] | Mapping[str, Sequence[SiteName]] | None
 )
 STACKS = {
     "": "Heads", "enc": "Encoder heads", "dec": "Decoder heads, self-attention",
@@ -58,7 +58,7 @@ def named_sets(nets: Nets, grid: SiteGrid) -> tuple[dict[str, list[str]], list[i
     return named, counts
 
 
-def _sites(names: Sequence[Site | str], grid: SiteGrid) -> list[str]:
+def _sites(names: Sequence[SiteName], grid: SiteGrid) -> list[str]:
     if isinstance(names, str):
         raise InputError(f"a set of sites is a list, not {names!r}; give ['5.1', 'mlp.3']")
     out: list[str] = []
