@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mechprobe.errors import InputError
+from mechprobe.tasks.card_keys import check_keys
 from mechprobe.tasks.examples import PairExamples, Task
 from mechprobe.tasks.generate import generate_splits
 from mechprobe.tasks.language import LanguageTask
@@ -126,21 +127,19 @@ def read_card(name_or_path: str | Path) -> dict[str, Any]:
         raise InputError(f"card {text} is not valid TOML: {error}; mend that line") from error
     except UnicodeDecodeError as error:
         raise InputError(f"card {text} is not UTF-8 text: {error}; save it as UTF-8") from error
-    card["name"] = name
-    _check(card)
-    return card
+    _check(card, name)
+    return {**card, "name": name}
 
 
-def _check(card: Mapping[str, Any]) -> None:
+def _check(card: Mapping[str, Any], name: str) -> None:
     kind = card.get("kind")
     if kind not in _KINDS:
-        raise InputError(
-            f"card {card['name']} has kind {kind!r}; expected one of {', '.join(_KINDS)}"
-        )
+        raise InputError(f"card {name} has kind {kind!r}; expected one of {', '.join(_KINDS)}")
+    check_keys(card, name)
     missing = [key for key in _KINDS[kind] if key not in card]
     if missing:
         raise InputError(
-            f"card {card['name']} of kind {kind!r} lacks {', '.join(missing)}; add it to the card"
+            f"card {name} of kind {kind!r} lacks {', '.join(missing)}; add it to the card"
         )
 
 

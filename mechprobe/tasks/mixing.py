@@ -13,8 +13,6 @@ from mechprobe.tasks.examples import PairExamples
 from mechprobe.tasks.files import Row
 from mechprobe.tasks.sources import check_source, read_source
 
-_PART_KEYS = ("source", "take", "take_per_group", "share", "groups", "relabel")
-
 
 def mix_splits(card: dict[str, Any], data_dir: Path | None, seed: int) -> dict[str, PairExamples]:
     """The splits of a file-based card, the same for the same files, settings and seed.
@@ -63,11 +61,10 @@ def _sources_of(card: Mapping[str, Any]) -> list[str]:
     used: dict[str, None] = {}
     for split, parts in card["splits"].items():
         for part in parts:
-            unknown = [key for key in part if key not in _PART_KEYS]
-            if unknown or "source" not in part:
+            if "source" not in part:
                 raise InputError(
-                    f"card {card['name']}: a part of split {split!r} has the keys "
-                    f"{', '.join(part)}; expected source and some of {', '.join(_PART_KEYS[1:])}"
+                    f"card {card['name']}: a part of split {split!r} has no source; name one of "
+                    f"{', '.join(card['sources'])}"
                 )
             names = part["source"] if isinstance(part["source"], list) else [part["source"]]
             for name in names:

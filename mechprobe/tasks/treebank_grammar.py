@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mechprobe.errors import InputError
+from mechprobe.tasks.card_keys import check_grammar_keys
 from mechprobe.tasks.cards import card_folder
 from mechprobe.tasks.treebank import ROOT, Sentence, tree_depths
 
@@ -187,6 +188,7 @@ def parse_grammar(card: Mapping[str, Any], name: str) -> Grammar:
     Raises:
         InputError: as ``read_grammar``.
     """
+    check_grammar_keys(card, name)
     if missing := [key for key in ("start", "settings", "rules", "words") if key not in card]:
         raise InputError(f"grammar {name} lacks {', '.join(missing)}; add it")
     limits = card["settings"]

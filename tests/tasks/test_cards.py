@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -6,6 +7,7 @@ import pytest
 from mechprobe.errors import InputError
 from mechprobe.tasks import list_tasks, load_task
 from mechprobe.tasks.cards import read_card, resolve_card
+from mechprobe.tasks.treebank_grammar import read_grammar
 
 
 def test_the_cards_of_the_repository_are_listed(repo):
@@ -58,6 +60,10 @@ def test_an_unknown_card_names_the_nearest():
         (b'kind = "files"\nlabels = [1 2]\n', r"bad\.toml is not valid TOML: .*at line 2"),
         (b'kind = "\xff"\n', r"bad\.toml is not UTF-8 text"),
         (b'kind = "poem"\n', "has kind 'poem'; expected one of templates, files"),
+        (
+            b'kind = "files"\ntitel = "x"\n',
+            r"card .*bad: unknown key 'titel' .*nearest: title; mend",
+        ),
         (b'kind = "files"\nlabels = ["a"]\n', "lacks sources, splits; add it to the card"),
     ],
 )
@@ -79,3 +85,46 @@ def test_listing_and_generating_load_no_torch():
 def test_a_source_without_public_copy_is_named_before_anything_is_loaded():
     with pytest.raises(InputError, match=r"'paws_qqp' has no public copy.* paraphrase/paws_qqp"):
         load_task("paraphrase/qqp-paws")
+
+
+TYPOS = {
+    "nli/overlap": [("overlap_label", "at the top"), ("n_ood", "[settings]"),
+                    ("list", "[words.noun]"), ("counterexample", "[group]")],
+    "nli/snli": [("drop_empty", "[sources.snli_train.hub]"),
+                 ("quoting", "[sources.snli_train.local]"), ("source", "[splits.train]")],
+    "abstraction/mini": [("weight", "[frame]"), ("codas", "[auxiliary.syllables]"),
+                         ("per_item", "[settings]"), ("theme", "[phrases]")],
+    "abstraction/released": [("cogs_train", "[files]"), ("title", "at the top")],
+    "minimal_pairs/english": [("texts", "[frame]"), ("phenomenon", "[paradigm]")],
+    "behaviours/ioi": [("counterfactual", "[settings]"), ("heads", "[expected]"),
+                       ("objects", "at the top")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "key", "place"), [(n, *t) for n, ts in TYPOS.items() for t in ts])
+def test_a_typo_in_a_key_is_refused_at_every_level_with_the_nearest(
+    name, key, place, repo, tmp_path
+):
+    """Every card of ours, with the first use of a key misspelt in the level it stands in."""
+    text = (repo / "tasks" / f"{name}.toml").read_text(encoding="utf-8")
+    typo = key[:-2] + key[-1] + key[-2] if key[-1] != key[-2] else key + "x"
+    changed, n = re.subn(
+        rf"(?m)(^|\{{ |^\[expected\.|, ){key}(?= =|\])", rf"\g<1>{typo}", text, count=1
+    )
+    assert n == 1
+    (tmp_path / "card.toml").write_text(changed, encoding="utf-8")
+    with pytest.raises(InputError, match=f"unknown key '{typo}'") as refused:
+        read_card(tmp_path / "card.toml")
+    assert place in str(refused.value)
+    assert f"nearest: {key}; mend or remove it" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_every_card_of_the_repository_has_known_keys(repo):
+    kinds = set()
+    for path in (repo / "tasks").rglob("*.toml"):
+        if path.parent.name == "grammars":
+            read_grammar(path)
+        else:
+            kinds.add(read_card(path)["kind"])
+    assert len(kinds) == 6

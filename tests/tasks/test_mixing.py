@@ -89,6 +89,9 @@ split = "train"
 """
 
 
+PLAIN_HUB = '[sources.plain.hub]\npath = "HUB/plain"\nsplit = "train"\n'
+
+
 def table(path: Path, rows: list[tuple[str, ...]]) -> None:
     header = ("y", "a", "b", "g")[: len(rows[0])]
     path.write_text("".join("\t".join(row) + "\n" for row in [header, *rows]))
@@ -202,7 +205,8 @@ def test_without_hub_and_files_the_message_says_what_to_do(folder):
         load_task(folder / "card.toml")
     assert "\n" not in str(no.value)
     text = (folder / "card.toml").read_text()
-    (folder / "card.toml").write_text(text.replace("[sources.plain.hub]", "[sources.plain.x]"))
+    plain = PLAIN_HUB.replace("HUB", str(folder / "hub"))
+    (folder / "card.toml").write_text(text.replace(plain, ""))
     with pytest.raises(InputError, match=r"'plain' has no public copy on the hub; give data_dir"):
         load_task(folder / "card.toml")
 
@@ -210,14 +214,22 @@ def test_without_hub_and_files_the_message_says_what_to_do(folder):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('take = "n_train"', 'takes = "n_train"', "expected source and some of take"),
+        ('take = "n_train"', 'takes = "n_train"', r"'takes' in \[splits.train\]; nearest: take;"),
+        ('source = "more"\ntake', "take", "a part of split 'dev' has no source; name one of plain"),
+        ('group = "g"', 'gruop = "g"', r"'gruop' in \[sources.cases_train\]; nearest: group; mend"),
+        ('files = ["more.tsv"]', 'file = ["more.tsv"]', r"\[sources.more.local\]; nearest: files;"),
+        ('symmetric = true', 'symetric = true', "'symetric' at the top; nearest: symmetric; mend"),
+        ("n_dev = 4", "n_dev = 4\nn_dve = 2", "'n_dve' is used by no split; nearest: n_dev; mend"),
+        ("[[splits.dev]]", "[splits.dev]", r"'dev' is no list; write \[\[splits\.dev\]\]"),
         ('source = "more"', 'source = "most"', "uses source 'most'; the card has plain, more"),
         ('take = "n_dev"', 'take = "n_deb"', "refers to a setting 'n_deb'"),
         ("[[splits.train]]", "[[splits.practice]]", r"has no \[\[splits.train\]\]"),
         ('relabel = { non-entailment = "neutral" }', "", "add a relabel to that part"),
         ('files = ["plain.tsv"]', "", "has no files under local"),
         ('first = "a"', "", "lacks first; add it to the card"),
-        ("[sources.plain.local]", "[sources.plain.loco]", "has no local files; leave data_dir out"),
+        ("[sources.plain.local]", "[sources.plain.loco]", r"'loco' in \[sources\.plain\]"),
+        ('[sources.plain.local]\nfiles = ["plain.tsv"]', "",
+         "has no local files; leave data_dir out"),
         ('n = "neutral", ', "", r"plain\.tsv line 3: label 'n' is not in the card; it knows"),
         ('second = "b"', 'second = "bb"', r"has columns y, a, b.*; the card expects a, bb, y"),
     ],

@@ -70,13 +70,13 @@ def test_words_are_written_as_in_the_card(edited):
         ("weight = 17", "", "frame 'passive_by' lacks weight; add it"),
         ("person = 3, name = 2", "people = 3", r"\[phrases.agent\] has 'people'; expected weights"),
         ("recipient = { person = 2, name = 2 }", "", r"\[phrases.recipient\] is missing"),
-        ("[nouns]", "[words]", "lacks nouns; add it to the card"),
+        ("[nouns]", "[words]", "unknown key 'words' at the top; nearest: "),
         (
             "[auxiliary.syllables]",
             "[auxiliary.sounds]",
-            "auxiliary.syllables is 'None'; expected a",
+            r"unknown key 'sounds' in \[auxiliary\]; nearest: \w+; mend",
         ),
-        ("n_dev = 300", "n_devs = 300", r"\[settings\] has n_dev = None|has no setting 'n_dev'"),
+        ("n_dev = 300", "n_devs = 300", r"unknown key 'n_devs' in \[settings\]; nearest: n_dev;"),
     ],
 )
 def test_a_mistake_in_a_card_is_named_in_one_line(edited, old, new, message):
