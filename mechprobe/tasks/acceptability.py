@@ -89,7 +89,7 @@ def _find(folder: Path, file: str) -> Path:
     """The file, plain or packed."""
     for packing in ("", ".xz", ".gz"):
         try:
-            return find_file(folder, file + packing, "cola")
+            return find_file(folder, file + packing, "cola", on_hub=True)
         except InputError:
             if packing == ".gz" or not folder.is_dir():
                 raise

@@ -88,6 +88,8 @@ def load_pairs(
             f"card {card['name']} holds minimal pairs, not labelled ones; load it with "
             "mechprobe.tasks.pair_templates.generate_minimal_pairs"
         )
+    own = str(name_or_path).endswith(".toml")  # our cards say "at most", and are mostly above it
+    asked = set(card.get("settings", ())) if own else set(settings)
     card = resolve_card(card, settings)
     card["settings"]["seed"] = seed
     splits: Mapping[str, PairExamples]
@@ -96,7 +98,7 @@ def load_pairs(
     else:
         from mechprobe.tasks.mixing import mix_splits
 
-        splits = mix_splits(card, None if data_dir is None else Path(data_dir), seed)
+        splits = mix_splits(card, None if data_dir is None else Path(data_dir), seed, asked)
     return Task(
         name=card["name"],
         labels=tuple(card["labels"]),

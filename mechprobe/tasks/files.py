@@ -58,16 +58,20 @@ class Columns:
     detokenize: bool = False
 
 
-def find_file(data_dir: Path, name: str, card: str) -> Path:
-    """A card's file in ``data_dir``, with or without the folders of its name."""
+def find_file(data_dir: Path, name: str, card: str, on_hub: bool = False) -> Path:
+    """A card's file in ``data_dir``, with or without the folders of its name.
+
+    With ``on_hub`` the error says that the card can be loaded without files, too.
+    """
     if not data_dir.is_dir():
         raise InputError(f"card {card}: data_dir {data_dir} is no folder; give the data's folder")
     for path in (data_dir / name, data_dir / Path(name).name):
         if path.is_file():
             return path
     raise InputError(
-        f"card {card}: no file {name} in {data_dir}; put it there, or leave data_dir out to load "
-        "from the hub"
+        f"card {card}: no file {name} in {data_dir}; put it there"
+        + (", or leave data_dir out to load from the hub" if on_hub else
+           " (it has no public copy on the hub), or give the folder that holds it as data_dir")
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,20 @@ from mechprobe.tasks.files import Row
 from mechprobe.tasks.sources import check_source, read_source
 
 
-def mix_splits(card: dict[str, Any], data_dir: Path | None, seed: int) -> dict[str, PairExamples]:
+def mix_splits(
+    card: dict[str, Any], data_dir: Path | None, seed: int, asked: Collection[str] = ()
+) -> dict[str, PairExamples]:
     """The splits of a file-based card, the same for the same files, settings and seed.
 
     ``ood`` and ``dev`` are drawn first; a pair that is in one of them never comes into ``train``.
     ``mask`` is the training split unless the card says otherwise. How many rows were read, kept
     and held out is noted under ``card["counts"]``.
+
+    Warns where a tenth or more of a part's rows are held out, and where there are fewer rows than a
+    setting of ``asked`` asks for.
+
+    Raises:
+        InputError: a split without rows that was asked for some.
     """
     sources: dict[str, list[Row]] = {}
     used = _sources_of(card)
@@ -28,15 +37,18 @@ def mix_splits(card: dict[str, Any], data_dir: Path | None, seed: int) -> dict[s
     for name in used:
         sources[name] = read_source(card, name, data_dir)
     counts: dict[str, Any] = {"read": {name: len(rows) for name, rows in sources.items()}}
-    held_out: set[tuple[str, str]] = set()
+    held_out: dict[tuple[str, str], str] = {}
     splits: dict[str, PairExamples] = {}
     for split in sorted(card["splits"], key=("ood", "dev").__contains__, reverse=True):
         rows: list[Row] = []
         for i, part in enumerate(card["splits"][split]):
             rng = np.random.default_rng([seed, _number(split), i])
-            rows += _part(card, split, part, sources, held_out, rng, counts)
+            found = _part(card, split, part, sources, held_out, rng, counts)
+            _warn_few(card, split, part, found, asked)
+            rows += found
+        _refuse_empty(card, split, rows, counts)
         if split in ("ood", "dev"):
-            held_out |= {_key(card, row) for row in rows}
+            held_out |= {_key(card, row): split for row in rows}
         else:
             order = np.random.default_rng([seed, _number(split)]).permutation(len(rows))
             rows = [rows[i] for i in order]
@@ -97,7 +109,7 @@ def _part(
     split: str,
     part: Mapping[str, Any],
     sources: Mapping[str, Sequence[Row]],
-    held_out: set[tuple[str, str]],
+    held_out: Mapping[tuple[str, str], str],
     rng: np.random.Generator,
     counts: dict[str, Any],
 ) -> list[Row]:
@@ -106,10 +118,18 @@ def _part(
     wanted = _setting(card, part.get("groups", []))
     rows = _of_groups(card, rows, wanted, names) if wanted else rows
     if split not in ("ood", "dev"):
-        before = len(rows)
-        rows = [row for row in rows if _key(card, row) not in held_out]
+        held = [held_out.get(_key(card, row)) for row in rows]
+        n_held, before = len(rows) - held.count(None), len(rows)
         removed = counts.setdefault("held_out_rows_removed", {})
-        removed[split] = removed.get(split, 0) + before - len(rows)
+        removed[split] = removed.get(split, 0) + n_held
+        rows = [row for row, where in zip(rows, held, strict=True) if where is None]
+        if n_held and 10 * n_held >= before:
+            where = " or ".join(sorted({where for where in held if where is not None}))
+            warnings.warn(
+                f"card {card['name']}: {n_held} of {before} {split} rows are also in {where}; "
+                "dropped",
+                stacklevel=5,
+            )
     share = _setting(card, part.get("share", 1.0))
     if not 0 <= share <= 1:
         raise InputError(
@@ -127,6 +147,45 @@ def _part(
         Row(r.first, r.second, relabel.get(r.label, r.label), r.group, r.where)
         for r in (rows[i] for i in kept)
     ]
+
+
+def _warn_few(
+    card: Mapping[str, Any], split: str, part: Mapping[str, Any], rows: Sequence[Row],
+    asked: Collection[str],
+) -> None:
+    """Warn where there are fewer rows than a setting asks for, in all or of a sub-case."""
+    take, each = part.get("take"), part.get("take_per_group")
+    said = ""
+    if isinstance(take, str) and take in asked and len(rows) < (n := card["settings"][take]):
+        said = f"{take}={n} asks for more {split} rows than there are; took all {len(rows)}"
+    if isinstance(each, str) and each in asked and rows:
+        names = [row.group for row in rows]
+        least = min(sorted(set(names)), key=names.count)
+        if names.count(least) < (n := card["settings"][each]):
+            said = (
+                f"{each}={n} asks for more {split} rows of a sub-case than there are; took all "
+                f"{names.count(least)} of {least!r}"
+            )
+    if said and _setting(card, part.get("share", 1.0)) == 1:
+        warnings.warn(f"card {card['name']}: {said}", stacklevel=5)
+
+
+def _refuse_empty(
+    card: Mapping[str, Any], split: str, rows: Sequence[Row], counts: Mapping[str, Any]
+) -> None:
+    """Refuse a split without rows, unless its settings ask for none."""
+    asked = any(
+        all(_setting(card, part.get(key, 1)) for key in ("take", "take_per_group", "share"))
+        for part in card["splits"][split]
+    )
+    if rows or not asked:
+        return
+    held = counts.get("held_out_rows_removed", {}).get(split, 0)
+    reason = f": all of its {held} rows are held out for dev or ood" if held else ""
+    raise InputError(
+        f"card {card['name']}: split {split!r} is empty{reason}; give it "
+        f"{'other rows, or make those smaller' if held else 'a source with rows'}"
+    )
 
 
 def _of_groups(

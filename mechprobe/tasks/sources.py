@@ -18,9 +18,14 @@ def check_source(card: Mapping[str, Any], name: str, data_dir: Path | None) -> N
     where = f"card {card['name']}: source {name!r}"
     if data_dir is None:
         if not source.get("hub"):
+            if not _files(source):
+                raise InputError(
+                    f"{where} has neither files nor a copy on the hub; add [sources.{name}.local] "
+                    "with files = [...] to the card"
+                )
             raise InputError(
                 f"{where} has no public copy on the hub; give data_dir, a folder with "
-                f"{', '.join(_files(source)) or 'its files'}"
+                f"{', '.join(_files(source))}"
             )
         for route in _routes(source):
             if not {"path", "split"} <= route.keys():
@@ -29,13 +34,18 @@ def check_source(card: Mapping[str, Any], name: str, data_dir: Path | None) -> N
                 )
             _columns(source, route, where)
         return
+    on_hub = all(other.get("hub") for other in card["sources"].values())
     if "local" not in source:
-        raise InputError(f"{where} has no local files; leave data_dir out to load it from the hub")
+        way = "leave data_dir out to load it from the hub, or " if on_hub else ""
+        raise InputError(
+            f"{where} has no local files; {way}add [sources.{name}.local] with files = [...] to "
+            "the card"
+        )
     if not _files(source):
         raise InputError(f"{where} has no files under local; add files = [...] to the card")
     _columns(source, source["local"], where)
     for file in _files(source):
-        find_file(data_dir, file, card["name"])
+        find_file(data_dir, file, card["name"], on_hub)
 
 
 def _files(source: Mapping[str, Any]) -> list[str]:

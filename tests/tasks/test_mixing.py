@@ -1,4 +1,5 @@
 import json
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -229,7 +230,7 @@ def test_without_hub_and_files_the_message_says_what_to_do(folder):
         ('first = "a"', "", "lacks first; add it to the card"),
         ("[sources.plain.local]", "[sources.plain.loco]", r"'loco' in \[sources\.plain\]"),
         ('[sources.plain.local]\nfiles = ["plain.tsv"]', "",
-         "has no local files; leave data_dir out"),
+         r"has no local files; add \[sources\.plain\.local\] with files"),
         ('n = "neutral", ', "", r"plain\.tsv line 3: label 'n' is not in the card; it knows"),
         ('second = "b"', 'second = "bb"', r"has columns y, a, b.*; the card expects a, bb, y"),
     ],
@@ -246,3 +247,48 @@ def test_a_card_that_cannot_work_is_refused_in_one_line(folder, old, new, messag
 def test_a_share_outside_0_to_1_is_refused(folder):
     with pytest.raises(InputError, match=r"share=1\.5 is no share; expected 0 to 1"):
         load(folder, share=1.5)
+
+
+def test_rows_that_are_also_in_dev_are_dropped_with_a_word(folder):
+    text = (folder / "card.toml").read_text().replace('["plain", "more"]', '"more"')
+    (folder / "card.toml").write_text(text)
+    with pytest.warns(UserWarning, match=r"card card: 4 of 12 train rows are also in dev; dropped"):
+        assert len(load(folder).split("train")) == 8
+    with pytest.raises(InputError, match=r"'train' is empty: all of its 12 rows are held out"), (
+        pytest.warns(UserWarning, match="12 of 12 train rows are also in dev; dropped")
+    ):
+        load(folder, n_dev=12)
+
+
+def test_fewer_rows_than_asked_for_are_told_of(folder):
+    with pytest.warns(UserWarning, match="card card: ") as told:
+        load(folder, n_train=39, n_ood=11, n_dev=13)
+    assert {str(one.message).removeprefix("card card: ") for one in told} == {
+        "n_dev=13 asks for more dev rows than there are; took all 12",
+        "n_ood=11 asks for more ood rows of a sub-case than there are; took all 10 of 'p'",
+        "n_train=39 asks for more train rows than there are; took all 30",
+        "12 of 42 train rows are also in dev; dropped",
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(load(folder, n_train=38, n_ood=10, n_dev=4).split("train")) == 38
+
+
+def test_a_split_is_empty_only_where_none_was_asked_for(folder):
+    assert len(load(folder, n_train=0).split("train")) == 0
+    text = (folder / "card.toml").read_text()
+    text = text.replace('source = "more"\n', 'source = "more"\nshare = 0.01\n')
+    (folder / "card.toml").write_text(text)
+    with pytest.raises(InputError, match="split 'dev' is empty; give it a source with rows"):
+        load(folder)
+
+
+def test_a_missing_file_is_not_sent_to_a_hub_that_lacks_it(folder):
+    (folder / "plain.tsv").unlink()
+    with pytest.raises(InputError, match=r"no file plain.* no public copy on the hub\), or"):
+        load(folder)
+    text = (folder / "card.toml").read_text()
+    hub = "[sources.cases_train.hub]\npath = 'x'\nsplit = 'train'\n"
+    (folder / "card.toml").write_text(text + hub)
+    with pytest.raises(InputError, match=r"or leave data_dir out to load from the hub"):
+        load(folder)
