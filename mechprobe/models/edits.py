@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens import HookedEncoder, HookedEncoderDecoder, HookedTransformer
 from transformer_lens.hook_points import HookPoint
@@ -26,7 +26,8 @@ from mechprobe.models.classifier import HookedClassifier
 from mechprobe.models.decoder_classifier import HookedDecoderClassifier
 from mechprobe.models.encoder_decoder import encoder_decoder_logits
 from mechprobe.models.fixed_length import HookedFixedLengthEncoder
-from mechprobe.sites import ENCODER_DECODER, Site, SiteGrid, SiteName, Stack
+from mechprobe.models.given import as_batch, as_edit, check_model
+from mechprobe.sites import ENCODER_DECODER, Site, SiteGrid, SiteName, Stack, is_site_name
 from mechprobe.tasks.batches import Batch
 
 HookedModel: TypeAlias = (
@@ -38,6 +39,8 @@ HookedModel: TypeAlias = (
     | HookedEncoderDecoder
 )
 Edit: TypeAlias = Callable[[Tensor], Tensor]
+Given: TypeAlias = Edit | Tensor | float | int
+Inputs: TypeAlias = Batch | Int[Tensor, "batch pos"]
 
 
 class HookDidNotFire(RuntimeError):
@@ -72,6 +75,7 @@ def site_grid(model: HookedModel) -> SiteGrid:
 
     ``dataclasses.replace(grid, neurons=True)`` gates the neurons too.
     """
+    check_model(model)
     cfg = model.cfg
     stacks = ENCODER_DECODER if isinstance(model, HookedEncoderDecoder) else ("",)
     return _grid(cfg.n_layers, cfg.n_heads, 0 if cfg.attn_only else cfg.d_mlp or 0, stacks)
@@ -216,38 +220,68 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def run_with_edits(
-    model: HookedModel, batch: Batch, edits: Mapping[Site, Edit]
+    model: HookedModel, batch: Inputs, edits: Mapping[SiteName, Given] | Mapping[Site, Edit]
 ) -> Float[Tensor, "batch ..."]:
-    """Logits of the model with each site's value replaced by ``fn(value)``.
+    """Logits of the model with each site's value replaced by ``fn(value)``, or by a constant.
+
+    >>> tokens = model.to_tokens("The cat sat")  # doctest: +SKIP
+    >>> logits = run_with_edits(model, tokens, {"0.1": 0.0, "mlp.1": lambda x: x / 2})
 
     Args:
         model: any supported model; its parameters may be frozen.
-        batch: what it reads.
-        edits: site -> function from the site's value to one of the same shape. A whole-layer site
-            (index None) is edited before single heads or neurons of that layer.
+        batch: what it reads: token ids [batch, pos] without padding, or a ``Batch``.
+        edits: site -> function from the site's value to one of the same shape; or a number, or a
+            tensor that broadcasts to that shape, in its place. A whole-layer site (index None) is
+            edited before single heads or neurons of that layer.
 
     Returns:
         As ``forward``.
 
     Raises:
-        InputError: a site outside the model, or an edit that returns another shape.
+        InputError: a site outside the model, an edit that is or returns something else, or tokens
+            that the model cannot read (an encoder-decoder reads a ``seq2seq_batch``).
         HookDidNotFire: the model never called a hook an edit needs.
     """
-    return _run(model, batch, edits, ())[0]
+    return _run(model, as_batch(model, batch), _functions(edits), ())[0]
+
+
+def _functions(edits: Any) -> dict[Site, Edit]:
+    if not isinstance(edits, Mapping):
+        raise InputError(f"edits are a {type(edits).__name__}; give a mapping such as {{'0.1': 0}}")
+    return {(at := Site.parse(site)): as_edit(given, at) for site, given in edits.items()}
+
+
+class Values(dict[Site, Tensor]):
+    """Values by site; ``values["0.1"]`` and ``values[(0, 1)]`` find them too."""
+
+    def __missing__(self, key: Any) -> Tensor:
+        site = Site.parse(key)
+        if site not in self:
+            raise KeyError(f"{site} was not read; name it in sites=")
+        return self[site]
 
 
 def run_with_cache(
     model: HookedModel,
-    batch: Batch,
-    sites: Iterable[Site],
-    edits: Mapping[Site, Edit] | None = None,
+    batch: Inputs,
+    sites: Iterable[SiteName] | SiteName | None = None,
+    edits: Mapping[SiteName, Given] | Mapping[Site, Edit] | None = None,
 ) -> tuple[Float[Tensor, "batch ..."], dict[Site, Tensor]]:
     """Logits and the values at the given sites (after ``edits``, when some are given).
 
+    >>> tokens = model.to_tokens("The cat sat")  # doctest: +SKIP
+    >>> logits, values = run_with_cache(model, tokens, ["0.1", "mlp.1"]); values["0.1"]
+
+    Without ``sites`` every head and MLP layer is read; ``batch`` and ``edits`` as there.
     Values are not detached; run under ``torch.no_grad()`` to keep memory small. Raises as
     ``run_with_edits``.
     """
-    return _run(model, batch, edits or {}, sites)
+    batch = as_batch(model, batch)
+    if sites is None:
+        sites = site_grid(model)
+    named: Any = [sites] if is_site_name(sites) else sites
+    logits, values = _run(model, batch, _functions(edits or {}), map(Site.parse, named))
+    return logits, Values(values)
 
 
 def attention_patterns(

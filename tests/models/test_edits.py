@@ -10,12 +10,14 @@ from mechprobe.models import (
     HookDidNotFire,
     build_classifier,
     build_decoder,
+    build_encoder_decoder,
     forward,
     hook_name,
     run_with_cache,
     run_with_edits,
     site_grid,
 )
+from mechprobe.models.given import as_batch, as_edit
 from mechprobe.sites import Site, SiteGrid
 
 
@@ -161,3 +163,46 @@ def test_an_all_padding_row_is_finite_with_finite_gradients(model, make_batch):
     (gradient,) = torch.autograd.grad(logits.sum(), scale)
     assert torch.isfinite(logits).all()
     assert torch.isfinite(gradient)
+
+
+def test_tokens_are_a_batch_without_padding(model, make_batch):
+    decoder = build_decoder(n_layers=2, n_heads=2, d_model=8, d_mlp=6, n_ctx=8, d_vocab=12)
+    for read, known in ((model, model.cfg.d_vocab), (decoder, 12)):
+        tokens = torch.arange(10).reshape(2, 5) % known
+        batch = as_batch(read, tokens)
+        assert torch.equal(run_with_edits(read, tokens, {}), forward(read, batch))
+        logits, values = run_with_cache(read, tokens)
+        assert torch.equal(logits, forward(read, batch))
+        assert set(values) == set(site_grid(read))
+        assert torch.equal(values["0.1"], values[Site("head", 0, 1)])
+        assert torch.equal(values[(0, 1)], run_with_cache(read, batch, "L0H1")[1]["0.1"])
+    torch.testing.assert_close(decoder(tokens), run_with_edits(decoder, tokens, {}))
+
+
+def test_constants_stand_where_a_function_that_gives_them_would(model, make_batch):
+    batch, row = make_batch(6, 3), torch.arange(8.0)
+    given = {"0.1": 2, "1.0": row, "mlp.0": 0.5}
+    functions = {
+        Site("head", 0, 1): lambda z: z * 0 + 2, Site("head", 1, 0): lambda z: z * 0 + row,
+        Site("mlp", 0): lambda x: x * 0 + 0.5,
+    }
+    assert torch.equal(run_with_edits(model, batch, given), run_with_edits(model, batch, functions))
+    with pytest.raises(InputError, match=r"edit at 0.1 is a tensor of shape \[7\]"):
+        run_with_edits(model, batch, {"0.1": torch.zeros(7)})
+
+
+def test_what_cannot_be_run_is_refused_in_a_line(model):
+    tokens = torch.zeros(2, 5, dtype=torch.long)
+    seq2seq = build_encoder_decoder(n_layers=1, n_heads=1, d_model=4, d_mlp=4, d_vocab=9)
+    for read, given, said in (
+        (seq2seq, tokens, "give mp.seq2seq_batch"), (model, tokens.float(), "give integers"),
+        (model, tokens[0], "give integers"), (model, tokens - 1, "token -1 is unknown"),
+        (model, "a text", "a str cannot be run"), (None, tokens, "where the model belongs"),
+        (torch.nn.Linear(2, 2), tokens, "open it with mp.load_model"),
+        ("gpt2", tokens, "'gpt2' stands where the model belongs"),
+    ):
+        with pytest.raises(InputError, match=said) as caught:
+            as_batch(read, given)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="give a function of the site's value, a number"):
+        as_edit("zero", Site("head", 0, 1))
