@@ -139,14 +139,15 @@ def tuning_claims(settings: Settings, results: Results) -> list[Claim]:
     least = 2.0 ** (1 - len(gain[HINGED]))
     ours, low, p = against(sparse, FINE_TUNING)
     bare = f"{PLAIN}, {sparse.split(', ')[1]}"
-    plain, plain_low, _ = against(bare, FINE_TUNING)
+    plain, plain_low, plain_p = against(bare, FINE_TUNING)
     kept, *_ = against(sparse, HINGED)
     share = gain[sparse].mean() / max(gain[HINGED].mean(), 1e-9)
     rand, rand_low, rand_p = against(sparse, random)
     paper = "FTGD about the accuracy of fine-tuning with a smaller rise of perplexity (no number)"
     return [
         Claim(names[0], judge(low > 0 and p < ALPHA, least, ALPHA), ours + rule, paper),
-        Claim(names[1], judge(plain_low > 0), plain + rule, paper),
+        Claim(names[1], judge(plain_low > 0 and plain_p < ALPHA, least, ALPHA), plain + rule,
+              paper),
         Claim(names[2], judge(share >= 0.7), f"{kept}: {percent(share)} % of it; asked: 70 %"
               + rule, "sparse subspaces suffice (no number)"),
         Claim(names[3], judge(rand_low > 0 and rand_p < ALPHA, least, ALPHA), rand + rule,

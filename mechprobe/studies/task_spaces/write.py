@@ -222,8 +222,9 @@ def sections(
         ),
         section(
             "Kinds of tuning",
-            "Means over the compared tasks; the perplexity ratio is the median. Each line joins "
-            "learning rates. A good kind lies to the right and low.",
+            "Compared at the first checkpoint that has a whole transfer space; means over the "
+            "compared tasks, the perplexity ratio is the median. Each line joins learning rates. "
+            "A good kind lies to the right and low.",
             {"kinds-of-tuning": "Gain, effect on other tasks and perplexity"},
             {"kinds-of-tuning": "Perplexity against gain"},
         ),
