@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerFast
 
 from mechprobe.errors import InputError
 from mechprobe.models.edits import HookedModel, forward
-from mechprobe.tasks.answers import LABEL_METRICS, METRICS, find_metric
+from mechprobe.models.given import check_model
+from mechprobe.tasks.answers import LABEL_METRICS, METRICS, UNSCORED, find_metric, shown_name
 from mechprobe.tasks.batches import Batch, Seq2SeqBatch, encode_pairs
 from mechprobe.tasks.behaviour import Behaviour, take_rows
 from mechprobe.tasks.cards import load_task
@@ -46,9 +47,12 @@ def behaviour_of(
     Warns where clean inputs equal their counterfactual.
 
     Raises:
-        InputError: a task that does not fit the model, a metric that is NaN on an example, or one
-            that does not depend on the model's logits.
+        InputError: no hooked model, no task, a task that does not fit the model, a metric that is
+            NaN on an example, or one that does not depend on the model's logits.
     """
+    check_model(model)
+    if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0:
+        raise InputError(f"seed={seed!r}; give a whole number, 0 or more")
     match task:
         case str():
             return behaviour_of(
@@ -64,6 +68,11 @@ def behaviour_of(
         case Behaviour():
             found = _measured_by(task, metric)
             _warn_same(found)
+        case _:
+            raise InputError(
+                f"a {type(task).__name__} is no task; give the model first, then a PromptTask, a "
+                "Task, a LanguageTask, a Behaviour or the name of a card"
+            )
     if n is not None and len(found) > n:
         rows = np.sort(np.random.default_rng([seed, 3]).permutation(len(found))[:n])
         found = found.take(rows)
@@ -102,7 +111,8 @@ def _measured_by(behaviour: Behaviour, metric: str | Callable[..., Tensor] | Non
             f"{behaviour.name}: metric {name!r} needs answers, which this behaviour does not name; "
             "give targets={'answer': ...}, or a metric of your own"
         )
-    return replace(behaviour, metric=function, metric_name=name)
+    shown = shown_name(name, behaviour.targets) if isinstance(metric, str) else name
+    return replace(behaviour, metric=function, metric_name=shown)
 
 
 def _language(model: HookedModel, task: LanguageTask, split: str) -> Behaviour:
@@ -158,6 +168,31 @@ def _check_fits(model: HookedModel, behaviour: Behaviour) -> None:
                 f"{behaviour.name}: example {row} has token {int(batch.tokens[row].max())}, the "
                 f"model knows 0 to {model.cfg.d_vocab - 1}; use its own tokenizer"
             )
+
+
+    if getattr(model, "labels", None) is None:
+        for what in ("answer", "wrong"):
+            _check_known(behaviour, what, _outputs(model))
+
+
+def _outputs(model: HookedModel) -> int:
+    """How many logits a position has: the vocabulary, where a model is not built otherwise."""
+    n = model.cfg.d_vocab_out
+    return n if n > 0 else model.cfg.d_vocab
+
+
+def _check_known(behaviour: Behaviour, what: str, d_vocab: int) -> None:
+    """Refuse answers [n, pos] that are no tokens of the model; raises InputError."""
+    ids = behaviour.targets.get(what)
+    if ids is None or ids.dim() != 2 or ids.is_floating_point():
+        return
+    unknown = (ids != UNSCORED) & ((ids < 0) | (ids >= d_vocab))
+    if unknown.any():
+        row = int(unknown.any(1).nonzero()[0])
+        raise InputError(
+            f"{behaviour.name}: {what!r} of example {row} is token {int(ids[row][unknown[row]][0])}"
+            f", the model knows 0 to {d_vocab - 1}; use its own tokenizer"
+        )
 
 
 @torch.no_grad()

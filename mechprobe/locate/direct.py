@@ -19,8 +19,9 @@ from mechprobe.locate.behaviours import AnyTask, behaviour_of
 from mechprobe.locate.measure import BATCH, grid_for
 from mechprobe.locate.scores import Scores
 from mechprobe.models.edits import HookedModel
+from mechprobe.models.given import check_model
 from mechprobe.models.residual import Reading, decoder_only, logit_terms
-from mechprobe.runs import progress
+from mechprobe.runs import progress as progress_bar
 from mechprobe.sites import SiteName
 from mechprobe.tasks.answers import UNSCORED
 from mechprobe.tasks.batches import Batch
@@ -36,6 +37,7 @@ def direct_logit_attribution(
     n: int | None = 512,
     split: str = "dev",
     seed: int = 0,
+    progress: bool = True,
 ) -> Scores:
     """Each component's own part of the answer's logit minus the wrong answer's.
 
@@ -51,11 +53,13 @@ def direct_logit_attribution(
         direction: "answer_logit" takes the answer's logit alone, whose zero means nothing.
         n: examples at most.
         split: of a task with splits.
+        progress: show a bar when it takes long.
 
     Raises:
         InputError: an encoder or a classifier, a task without answers, sites that are neurons, or
             a decoder whose logits are no sum over components.
     """
+    check_model(model)
     decoder_only(model)
     if direction not in ("logit_difference", "answer_logit"):
         raise InputError(f"direction={direction!r}; give 'logit_difference' or 'answer_logit'")
@@ -63,7 +67,7 @@ def direct_logit_attribution(
     grid, chosen = grid_for(model, sites)
     if neurons := [str(site) for site in chosen if site.kind == "neuron"]:
         raise InputError(f"direct attribution is of heads and MLP layers; leave out {neurons[0]!r}")
-    names, values = direct_terms(model, behaviour, direction)
+    names, values = direct_terms(model, behaviour, direction, progress)
     chosen_names = tuple(map(str, chosen))
     others = {
         name: float(row.mean())
@@ -79,7 +83,8 @@ def direct_logit_attribution(
 
 
 def direct_terms(
-    model: HookedModel, behaviour: Behaviour, direction: str = "logit_difference"
+    model: HookedModel, behaviour: Behaviour, direction: str = "logit_difference",
+    progress: bool = True,
 ) -> tuple[list[str], Float[np.ndarray, "term example"]]:
     """Names and parts of all terms of the sum: sites, embeddings and biases.
 
@@ -92,7 +97,8 @@ def direct_terms(
         )
     names: list[str] = []
     values = np.zeros((0, len(behaviour)))
-    for batch in progress(behaviour.batches(BATCH), "direct logit attribution"):
+    batches = behaviour.batches(BATCH)
+    for batch in progress_bar(batches, "direct logit attribution") if progress else batches:
         found = logit_terms(model, batch, _reading(behaviour, batch, direction))
         if not names:
             names = list(found.terms)

@@ -63,7 +63,7 @@ def _masks(model: HookedModel, behaviour: Behaviour, baseline: str, seed: int) -
 
 
 def _direct(model: HookedModel, behaviour: Behaviour, baseline: str, seed: int) -> Scores:
-    return direct_logit_attribution(model, behaviour, "heads", n=None, seed=seed)
+    return direct_logit_attribution(model, behaviour, "heads", n=None, seed=seed, progress=False)
 
 
 METHODS: Mapping[str, Callable[[HookedModel, Behaviour, str, int], Scores]] = {

@@ -29,6 +29,7 @@ from mechprobe.locate.subnetworks import Subnetwork, SubnetworkSet
 from mechprobe.models.classifier import HookedClassifier
 from mechprobe.models.decoder_classifier import Classifier, HookedDecoderClassifier
 from mechprobe.models.edits import HookedModel, site_grid
+from mechprobe.models.given import check_model
 from mechprobe.runs import progress
 from mechprobe.sites import SiteGrid
 from mechprobe.tasks.batches import Batch, encode_pairs
@@ -75,8 +76,16 @@ def find_subnetworks(
         InputError: a sparsity outside (0, 1), an unknown rule, baseline or choice of sites, sites
             the model has none of, or a model that is no classifier with the task's labels.
     """
+    check_model(model)
+    if not isinstance(task, Task):
+        raise InputError(
+            f"find_subnetworks needs a Task with train and dev splits (mp.load_task), not a "
+            f"{type(task).__name__}; for prompts use mp.masked_subnetworks(model, task)"
+        )
     targets = [check_sparsity(s) for s in _several(sparsity)]
     seeds = list(seeds)
+    if odd := [seed for seed in seeds if not isinstance(seed, int | np.integer)]:
+        raise InputError(f"seed {odd[0]!r}; give whole numbers")
     model, tokenizer = _checked(model, task)
     grid = choose_sites(site_grid(model), sites)
     device = next(model.parameters()).device

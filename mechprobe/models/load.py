@@ -94,6 +94,7 @@ def load_model(
         InputError: nothing there, an architecture that is not supported, a wrong label count, or
             an unknown override.
     """
+    _check_given(source, seed, device)
     flags = {name: overrides.pop(name) for name in FLAGS if name in overrides}
     local = isinstance(source, str) and (Path(source).is_dir() or _looks_like_path(source))
     if overrides and (local or not isinstance(source, str)):
@@ -129,6 +130,25 @@ def load_model(
     if dtype is None and isinstance(source, str | Path) and not _is_saved(Path(source)):
         dtype = torch.float32
     return _moved(model, device, dtype)
+
+
+def _check_given(source: Any, seed: Any, device: Any) -> None:
+    """Refuse what is no source, seed or device of this machine; raises InputError."""
+    if not isinstance(source, str | Path | Mapping | nn.Module):
+        raise InputError(
+            f"a {type(source).__name__} cannot be opened; give a folder, a hub name, a Hugging "
+            "Face module or a config"
+        )
+    if not isinstance(seed, int) or isinstance(seed, bool):
+        raise InputError(f"seed={seed!r}; give a whole number")
+    if device is None:
+        return
+    try:
+        kind = torch.device(device).type
+    except (RuntimeError, TypeError):
+        raise InputError(f"device={device!r}; give 'cpu', 'cuda', 'cuda:1' or 'mps'") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device={str(device)!r}, but no CUDA is here; leave it out or give 'cpu'")
 
 
 def packaged_minilm() -> Path:

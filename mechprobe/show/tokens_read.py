@@ -10,6 +10,7 @@ import torch
 
 from mechprobe.errors import InputError
 from mechprobe.models.edits import HookedModel, site_grid
+from mechprobe.models.given import check_model
 from mechprobe.tasks.batches import Batch, Seq2SeqBatch
 from mechprobe.tasks.behaviour import take_rows
 from mechprobe.tasks.seq2seq import seq2seq_batch
@@ -47,6 +48,13 @@ def read_text(model: HookedModel, text: Text, example: int = 0) -> Reading:
         InputError: no tokenizer, a pair where the model reads one text, no text at all, a text that
             is too long for the model, or a row that is not there.
     """
+    check_model(model)
+    several = isinstance(text, tuple | list) and all(isinstance(one, str) for one in text)
+    if not (several or isinstance(text, str | Batch)):
+        raise InputError(
+            f"a {type(text).__name__} is no text; give a text, a pair of texts, or a batch such as "
+            "task.encode(model.tokenizer).inputs"
+        )
     if isinstance(text, Batch):
         if not 0 <= example < len(text):
             raise InputError(

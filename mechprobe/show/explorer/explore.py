@@ -78,6 +78,8 @@ def explore(
     """
     if n < 1:
         raise InputError(f"n={n} examples; give 1 or more")
+    if isinstance(nets, Scores):
+        raise InputError("nets are subnetworks, and these are Scores; give them as scores=...")
 
     def circuit(of: HookedModel) -> Circuit:
         behaviour = behaviour_of(of, task, metric=metric, split=split, n=n, seed=seed)
