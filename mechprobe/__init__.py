@@ -203,7 +203,11 @@ def __getattr__(name: str) -> Any:
         return import_module(f"mechprobe.{name}")
     home = _HOME.get(name)
     if home is None:
-        raise AttributeError(f"module 'mechprobe' has no attribute {name!r}")
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, [*_HOME, *_ROOMS], n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise AttributeError(f"module 'mechprobe' has no attribute {name!r}{hint}")
     value = getattr(import_module(f"mechprobe.{home}"), name)
     globals()[name] = value
     return value

@@ -71,3 +71,10 @@ def test_constraints_meet_every_requirement(repo):
         exact = pinned.get(need.name.lower())
         assert exact is not None, f"{need.name} has no line in constraints.txt"
         assert need.specifier.contains(exact), f"{text} does not allow {exact}"
+
+
+def test_a_misspelt_name_is_told_the_nearest():
+    with pytest.raises(AttributeError, match="no attribute 'ablte'; did you mean 'ablate'"):
+        mechprobe.ablte  # noqa: B018
+    with pytest.raises(AttributeError, match="no attribute 'zzqqxx'$"):
+        mechprobe.zzqqxx  # noqa: B018

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mechprobe.errors import InputError
 
+BASELINES = ("zero", "mean", "mean_position", "resample", "paired")
 METHODS = ("ablate", "patch", "denoise", "attribute", "integrated", "masks", "direct")
 STORIES = ("stories260K.bin", "stories260K.bin.xz", "stories260K.bin.gz")
 
@@ -48,16 +49,20 @@ def run(given: argparse.Namespace, data_dir: Path | None) -> int:
     """
     if given.n < 4 or given.seed < 0:
         raise InputError(f"--n {given.n} --seed {given.seed}; give 4 examples or more, a seed >= 0")
-    from mechprobe.locate.localise import localise
-    from mechprobe.models import load_model
+    if given.baseline not in BASELINES:
+        raise InputError(f"--baseline {given.baseline}; give one of {', '.join(BASELINES)}")
     from mechprobe.tasks import LanguageTask, load_task
 
     task = load_task(given.task, seed=given.seed)
     if isinstance(task, LanguageTask):
         task = load_task(given.task, seed=given.seed, n=given.n)
+    from mechprobe.locate.localise import localise
+    from mechprobe.models import load_model
+
     source = given.model or found_model(data_dir)
-    print(f"mechprobe: model {source}", file=sys.stderr)
+    print(f"mechprobe: model {source}", file=sys.stderr, flush=True)
     model = load_model(source, device=given.device)
+    print(f"mechprobe: {given.task} by {', '.join(given.method)}", file=sys.stderr, flush=True)
     located = localise(
         model, task, given.method, baseline=given.baseline, top=given.top, split=given.split,
         n=given.n, seed=given.seed,
@@ -84,5 +89,7 @@ def found_model(data_dir: Path | None) -> str:
         if data_dir is not None and (path := data_dir / "models" / name).is_file():
             return str(path)
     raise InputError(
-        "neither GPT-2 nor the small language model is on this machine; give --model NAME_OR_FOLDER"
+        "neither GPT-2 nor the small language model is on this machine; give --model FOLDER, train "
+        "a model with `mechprobe pretrain`, or set MECHPROBE_DATA to a folder that holds "
+        "models/stories260K.bin (its card is behaviours/induction-names)"
     )

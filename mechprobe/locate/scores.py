@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,7 +20,7 @@ from mechprobe.errors import InputError
 from mechprobe.figures import head_map, site_effects
 from mechprobe.locate.kept import keep, kept
 from mechprobe.locate.tabled import Tabled
-from mechprobe.sites import Site, SiteGrid
+from mechprobe.sites import Site, SiteGrid, SiteName
 from mechprobe.stats import bootstrap_mean, holm, sign_flip_p
 
 FORMAT = "mechprobe scores 1"
@@ -103,6 +104,25 @@ class Scores(Tabled):
             "p_corrected": holm(p),
         })
         return table.set_index("site").loc[self.ranking].reset_index()
+
+    def __getitem__(self, site: SiteName) -> pd.Series:
+        """A site's row of ``table()``: ``scores["5.1"]["effect"]``, ``scores[(5, 1)]["low"]``.
+
+        Raises:
+            InputError: a site that was not scored.
+        """
+        if isinstance(site, str) and site in self.sites:
+            name = site
+        else:
+            name = str(Site.parse(site))
+        if name not in self.sites:
+            near = ", ".join(difflib.get_close_matches(name, self.sites, n=3, cutoff=0.0))
+            raise InputError(f"{name!r} was not scored; nearest: {near}")
+        return self._rows.loc[name]
+
+    @cached_property
+    def _rows(self) -> pd.DataFrame:
+        return self.table().set_index("site")
 
     def head_values(self) -> Float[np.ndarray, "layer head"]:
         """Held-out effects of the heads as a map, NaN where a head was not scored.

@@ -157,3 +157,13 @@ def test_rank_agreement_is_spearmans():
     assert (np.diag(table) == 1).all()
     with pytest.raises(InputError, match="2 sites in common; rank agreement needs three"):
         spearman(first, make(1, sites=("0.0", "1.1", "7.7"), grid=None))
+
+
+def test_a_site_finds_its_row_of_the_table():
+    scores = make(true=[("1.1", 2)])
+    row = scores.table().set_index("site").loc["1.1"]
+    for name in ("1.1", (1, 1), "L1H1"):
+        pd.testing.assert_series_equal(scores[name], row)
+    assert {"effect", "low", "high", "p_corrected"} <= set(scores["mlp.0"].index)
+    with pytest.raises(InputError, match=r"'1.7' was not scored; nearest: .*1\."):
+        scores["1.7"]
