@@ -146,6 +146,12 @@ LABEL_METRICS: dict[str, Metric] = {
 WITHOUT_GRADIENT = ("accuracy", "exact_match", "preference")
 
 
+def shown_name(name: str, targets: Mapping[str, Tensor]) -> str:
+    """A metric's name in tables: a logit difference without wrong answers says so."""
+    alone = name == "logit_difference" and "wrong" not in targets and "accept" not in targets
+    return "logit_difference to the highest other" if alone else name
+
+
 def find_metric(
     metric: str | Callable[..., Tensor], known: Mapping[str, Metric] = METRICS
 ) -> tuple[str, Metric]:

@@ -6,6 +6,7 @@ Every localiser takes one. Text, token arrays and sentence-pair tasks all become
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TypeAlias
@@ -17,6 +18,9 @@ from torch import Tensor
 
 from mechprobe.errors import InputError
 from mechprobe.tasks.batches import Batch
+
+FEW = 8
+"""Fewer examples than this are too few to select on one half and report on the other."""
 
 Metric: TypeAlias = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 """From logits [batch, ...] and the batch's targets to one number an example, [batch]."""
@@ -162,8 +166,15 @@ class Behaviour:
     def halves(self, seed: int = 0) -> tuple[Int[np.ndarray, " a"], Int[np.ndarray, " b"]]:
         """Rows to select on and rows to report on, two disjoint random halves, each sorted.
 
-        A single example is both (and gives no test a p below 1).
+        A single example is both (and gives no test a p below 1). Warns, once for each number of
+        examples, of fewer than 8.
         """
+        if len(self) < FEW:
+            warnings.warn(
+                f"{len(self)} examples are too few to hold half of them out: intervals and tests "
+                f"say little; give {FEW} or more",
+                stacklevel=1,  # one place for every localiser, so that Python tells it once
+            )
         if len(self) == 1:
             return np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
         order = np.random.default_rng([seed, 7]).permutation(len(self))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from mechprobe.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mechprobe.tasks.prompts import PromptTask
+else:  # loading a card's pairs loads no torch
+    Tensor: TypeAlias = Any
+    PromptTask: TypeAlias = Any
 
 
 @dataclass(frozen=True)
@@ -156,19 +161,43 @@ class Task:
 
     @staticmethod
     def from_pairs(
-        clean: Sequence[str] | np.ndarray,
-        corrupt: Sequence[str] | np.ndarray | None = None,
-        **settings: Any,
+        clean: Sequence[object] | np.ndarray | Tensor,
+        corrupt: Sequence[object] | np.ndarray | Tensor | None = None,
+        answers: Sequence[object] | np.ndarray | Tensor | None = None,
+        wrong: Sequence[object] | np.ndarray | Tensor | None = None,
+        metric: str | Callable[..., Tensor] = "logit_difference",
+        name: str = "prompts",
+        prepend_bos: bool | None = None,
     ) -> PromptTask:
-        """A task for language models from prompts and their counterfactuals: see ``PromptTask``.
+        """A task for language models from prompts and their counterfactuals.
+
+        Args:
+            clean: texts, or token ids int64 [n, pos].
+            corrupt: the counterfactual of each, of the same length in tokens; needed for patching
+                and the paired baseline.
+            answers: what should follow each prompt: single-token texts, ids [n] (scored at the
+                last token), or ids [n, pos] (scored wherever they are not -100). Only "kl" and a
+                function of your own do without.
+            wrong: the answers to compare with, as ``answers``. Without them the logit difference is
+                taken to the highest other logit, and named so in tables.
+            metric: "logit_difference", "probability", "log_probability", "accuracy",
+                "exact_match", "preference", "kl", or a function of logits (and targets) that gives
+                one number an example.
+            name: for tables and messages.
+            prepend_bos: put the beginning-of-sequence token before each text; None: when the
+                tokenizer itself does not and has one.
+
+        Raises:
+            InputError: another number of counterfactuals or answers, tokens that are no integers
+                [n, pos], token pairs of different length, missing answers, an unknown metric.
 
         >>> task = Task.from_pairs(["the cat"], ["the dog"], answers=[" sat"])
         >>> task.metric
         'logit_difference'
         """
-        from mechprobe.tasks.prompts import PromptTask
+        from mechprobe.tasks import prompts
 
-        return PromptTask(clean, corrupt, **settings)
+        return prompts.PromptTask(clean, corrupt, answers, wrong, metric, name, prepend_bos)
 
     def accept(self, examples: PairExamples) -> np.ndarray:
         """Which predictions count as correct: bool [n, label], label in the order of ``labels``.

@@ -9,18 +9,18 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from mechprobe.errors import InputError
-from mechprobe.tasks.answers import UNSCORED, find_metric, last_position
+from mechprobe.tasks.answers import UNSCORED, find_metric, last_position, shown_name
 from mechprobe.tasks.batches import Batch
 from mechprobe.tasks.behaviour import Behaviour
 
-# axes have no names: arrays of different length are answered by an error that says which
-Inputs: TypeAlias = Sequence[str] | Int[np.ndarray, "_ _"] | Int[Tensor, "_ _"]
-Answers: TypeAlias = Sequence[str] | Int[np.ndarray, "_ ..."] | Int[Tensor, "_ ..."]
+# any array, any sequence: other shapes, dtypes and items are answered by an error that names them
+Inputs: TypeAlias = Sequence[object] | Shaped[np.ndarray, "..."] | Shaped[Tensor, "..."]
+Answers: TypeAlias = Inputs
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,18 @@ class PromptTask:
         answers: what should follow each prompt: one single-token text an example, or ids [n]
             (scored at the last token), or ids [n, pos] (scored wherever they are not -100). The
             metric "kl" does without and then compares the last token's distributions.
-        wrong: the answers to compare with, as ``answers``; for the logit difference.
+        wrong: the answers to compare with, as ``answers``; for the logit difference, which without
+            them is taken to the highest other logit (and named so in tables).
         metric: a name of ``mechprobe.tasks.answers.METRICS``, or a function of logits (and targets)
             that gives one number an example.
         name: for tables and messages.
         prepend_bos: put the tokenizer's beginning-of-sequence token before each text; None: when
             the tokenizer itself does not and has one.
+
+    Raises:
+        InputError: what is wrong without asking a tokenizer: another number of counterfactuals or
+            answers, tokens that are no integers [n, pos], token pairs of different length, missing
+            answers, an unknown metric.
     """
 
     clean: Inputs
@@ -50,6 +56,44 @@ class PromptTask:
     name: str = "prompts"
     prepend_bos: bool | None = None
 
+    def __post_init__(self) -> None:
+        metric_name, _ = find_metric(self.metric)
+        for which, prompts in (("clean", self.clean), ("corrupt", self.corrupt)):
+            if prompts is not None:
+                _check_prompts(prompts, f"{self.name}: {which}")
+        n = len(self.clean)
+        if self.corrupt is not None:
+            self._check_pairs(self.corrupt)
+        for what, given in (("answer", self.answers), ("wrong", self.wrong)):
+            if given is None:
+                continue
+            _check_answers(given, f"{self.name}: {what!r}")
+            if len(given) != n:
+                raise InputError(
+                    f"{self.name}: {len(given)} of {what!r} for {n} prompts; give one each"
+                )
+        if self.answers is None and isinstance(self.metric, str) and self.metric != "kl":
+            raise InputError(
+                f"{self.name}: metric {metric_name!r} needs answers; give them, or metric='kl' or "
+                "a function of logits"
+            )
+
+    def _check_pairs(self, corrupt: Inputs) -> None:
+        n, clean = len(self.clean), self.clean
+        if len(corrupt) != n:
+            raise InputError(
+                f"{self.name}: {n} examples, {len(corrupt)} counterfactuals; give one each"
+            )
+        if not isinstance(clean, np.ndarray | Tensor) or not isinstance(
+            corrupt, np.ndarray | Tensor
+        ):
+            return
+        if clean.shape[1] != corrupt.shape[1]:
+            raise InputError(
+                f"{self.name}: example 0 has {clean.shape[1]} tokens, its counterfactual "
+                f"{corrupt.shape[1]} ({n} such); give pairs of equal length"
+            )
+
     def encode(self, tokenizer: PreTrainedTokenizerBase | None = None) -> Behaviour:
         """The behaviour of these prompts under a tokenizer (not needed for token arrays).
 
@@ -57,7 +101,7 @@ class PromptTask:
 
         Raises:
             InputError: pairs of different length, text without a tokenizer, an answer that is not
-                one token, a missing answer, an unknown metric.
+                one token, or one past the prompt's end.
         """
         metric_name, metric = find_metric(self.metric)
         inputs = self._batch(self.clean, tokenizer, "clean")
@@ -69,8 +113,7 @@ class PromptTask:
         }
         if self.metric == "kl" and "answer" not in targets:
             targets["answer"] = last_position(inputs.labels, inputs.attention_mask)
-        if "answer" not in targets and isinstance(self.metric, str):
-            raise InputError(f"{self.name}: metric {metric_name!r} needs answers; give them")
+        metric_name = shown_name(metric_name, targets)
         if corrupt is not None and corrupt.tokens.shape == inputs.tokens.shape:
             same = (corrupt.tokens == inputs.tokens).all(1)
             if same.any():
@@ -85,8 +128,6 @@ class PromptTask:
     def _batch(
         self, given: Inputs, tokenizer: PreTrainedTokenizerBase | None, which: str
     ) -> Batch:
-        if isinstance(given, str):
-            raise InputError(f"{self.name}: {which} is one text; give a list of texts")
         if isinstance(given, np.ndarray | Tensor):
             rows = [row.tolist() for row in given]
             pad = 0
@@ -97,18 +138,12 @@ class PromptTask:
         return token_batch(rows, pad)
 
     def _targets(
-        self, given: Sequence[str] | np.ndarray | Tensor, inputs: Batch,
+        self, given: Answers, inputs: Batch,
         tokenizer: PreTrainedTokenizerBase | None, what: str,
     ) -> Int[Tensor, "n pos"]:
         ids = given
-        if isinstance(ids, str):
-            raise InputError(f"{self.name}: {what!r} is one text; give one a prompt, in a list")
         if not isinstance(ids, np.ndarray | Tensor):
             ids = np.array([_single(text, self._needed(tokenizer), self.name) for text in ids])
-        if len(ids) != len(inputs):
-            raise InputError(
-                f"{self.name}: {len(ids)} of {what!r} for {len(inputs)} prompts; give one each"
-            )
         target = torch.as_tensor(ids, dtype=torch.long, device="cpu")
         if target.dim() == 1:
             return last_position(target, inputs.attention_mask)
@@ -136,6 +171,47 @@ class PromptTask:
         return tokenizer
 
 
+def _check_prompts(given: Inputs, where: str) -> None:
+    """Refuse prompts that are neither texts nor integers [n, pos]; raises InputError."""
+    if isinstance(given, str):
+        raise InputError(f"{where} is one text; give a list of texts")
+    if isinstance(given, np.ndarray | Tensor):
+        if given.ndim != 2:
+            raise InputError(
+                f"{where} tokens have shape {list(given.shape)}; give one row a prompt, [n, pos]"
+            )
+        _check_integers(given, f"{where} tokens")
+    elif wrong := [text for text in given if not isinstance(text, str)]:
+        raise InputError(
+            f"{where} prompts hold {type(wrong[0]).__name__}, not text; give texts, or tokens as "
+            "one integer array [n, pos]"
+        )
+
+
+def _check_answers(given: Answers, where: str) -> None:
+    """Refuse answers that are neither texts nor integers [n] or [n, pos]; raises InputError."""
+    if isinstance(given, str):
+        raise InputError(f"{where} is one text; give one a prompt, in a list")
+    if isinstance(given, np.ndarray | Tensor):
+        if given.ndim not in (1, 2):
+            raise InputError(f"{where} has shape {list(given.shape)}; give ids [n] or [n, pos]")
+        _check_integers(given, where)
+    elif wrong := [text for text in given if not isinstance(text, str)]:
+        raise InputError(
+            f"{where} holds {type(wrong[0]).__name__}, not text; give texts, or ids as one integer "
+            "array [n]"
+        )
+
+
+def _check_integers(given: np.ndarray | Tensor, where: str) -> None:
+    if isinstance(given, Tensor):
+        whole = not (given.is_floating_point() or given.is_complex() or given.dtype == torch.bool)
+    else:
+        whole = np.issubdtype(given.dtype, np.integer)
+    if not whole:
+        raise InputError(f"{where}: dtype {given.dtype}; give token ids as integers (int64)")
+
+
 def token_batch(rows: Sequence[Sequence[int]], pad: int = 0) -> Batch:
     """Rows of token ids, none empty, as one batch padded on the right; segments and labels 0."""
     width = max(map(len, rows))
@@ -149,9 +225,9 @@ def token_batch(rows: Sequence[Sequence[int]], pad: int = 0) -> Batch:
 
 
 def _tokens(
-    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, prepend_bos: bool | None
+    texts: Sequence[object], tokenizer: PreTrainedTokenizerBase, prepend_bos: bool | None
 ) -> tuple[list[list[int]], int]:
-    rows = [list(tokenizer(text)["input_ids"]) for text in texts]
+    rows = [list(tokenizer(str(text))["input_ids"]) for text in texts]
     bos = tokenizer.bos_token_id
     if prepend_bos and bos is None:
         raise InputError("this tokenizer has no beginning-of-sequence token; set prepend_bos=False")
@@ -161,7 +237,8 @@ def _tokens(
     return rows, pad if isinstance(pad, int) else 0
 
 
-def _single(text: str, tokenizer: PreTrainedTokenizerBase, name: str) -> int:
+def _single(text: object, tokenizer: PreTrainedTokenizerBase, name: str) -> int:
+    text = str(text)
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     if len(ids) != 1 and text.startswith(" "):  # some tokenizers put a space of their own before
         before = tokenizer("and", add_special_tokens=False)["input_ids"]

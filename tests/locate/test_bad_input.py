@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,12 @@ def task(**settings: Any) -> PromptTask:
     return PromptTask(tokens(0), **(given | settings))
 
 
+def unpaired(**size: int) -> Behaviour:
+    """A behaviour whose counterfactuals are of another size."""
+    others = PromptTask(tokens(1, **size), metric="kl").encode().inputs
+    return replace(task().encode(), corrupt=others)
+
+
 def refusal(call: Call, *arguments: Any, **settings: Any) -> str:
     with pytest.raises(InputError) as caught:
         call(*arguments, **settings)
@@ -92,14 +99,17 @@ def test_sites_that_do_not_exist_name_the_nearest(name, site, model):
 
 @pytest.mark.parametrize("name", BY_SITES)
 def test_pairs_of_different_length_are_refused_with_both_lengths(name, model):
-    unequal = task(corrupt=tokens(1, length=6))
-    said = refusal(BY_SITES[name], model, unequal, ALL_HEADS)
+    with pytest.raises(InputError, match=r"example 0 has 5 tokens, its counterfactual 6 \(12"):
+        task(corrupt=tokens(1, length=6))
+    said = refusal(lambda: BY_SITES[name](model, unpaired(length=6), ALL_HEADS))
     assert "example 0 has 5 tokens, its counterfactual 6 (12 such)" in said
 
 
 @pytest.mark.parametrize("name", BY_SITES)
 def test_another_number_of_counterfactuals_is_refused(name, model):
-    said = refusal(BY_SITES[name], model, task(corrupt=tokens(1, n=11)), ALL_HEADS)
+    with pytest.raises(InputError, match="12 examples, 11 counterfactuals; give one each"):
+        task(corrupt=tokens(1, n=11))
+    said = refusal(lambda: BY_SITES[name](model, unpaired(n=11), ALL_HEADS))
     assert "12 examples, 11 counterfactuals; give one each" in said
 
 
@@ -135,8 +145,8 @@ def test_a_metric_that_is_nan_names_the_example(name, model):
 def test_masks_refuse_the_same(model):
     assert "does not depend on the model" in refusal(learn_masks, model, task(), metric=blind)
     assert "is NaN on example 7" in refusal(learn_masks, model, numbered(), metric=broken)
-    unequal = task(corrupt=tokens(1, length=6))
-    assert "its counterfactual 6" in refusal(learn_masks, model, unequal)
+    said = refusal(lambda: learn_masks(model, unpaired(length=6)))
+    assert "its counterfactual 6" in said
     assert "sites" in refusal(learn_masks, model, task(), "2.0")
 
 
@@ -182,3 +192,34 @@ def test_targets_of_one_number_an_example_are_no_answers(model):
     assert "metric 'kl' compares at the positions of answers" in refusal(
         mp.ablate, model, behaviour, metric="kl"
     )
+
+
+@pytest.mark.parametrize("what", ["answers", "wrong"])
+@pytest.mark.parametrize("ids", [np.full(12, 151), np.r_[np.full(11, 3), -7]])
+def test_answers_that_the_model_does_not_know_are_refused(what, ids, model):
+    row, token = (0, 151) if ids[0] == 151 else (11, -7)
+    said = refusal(mp.ablate, model, task(**{what: ids}), ["0.0"], **QUIET)
+    name = what.removesuffix("s")
+    assert f"{name!r} of example {row} is token {token}, the model knows 0 to 11; use its" in said
+
+
+def test_a_logit_difference_without_wrong_answers_is_named_as_what_it_is(model):
+    named = mp.ablate(model, task(), ["0.0"], **QUIET)
+    alone = mp.ablate(model, task(wrong=None), ["0.0"], **QUIET)
+    assert named.metric == "logit_difference"
+    assert alone.metric == "logit_difference to the highest other"
+    asked = mp.ablate(
+        model, task(wrong=None, metric="probability").encode(), ["0.0"], metric="logit_difference",
+        **QUIET,
+    )
+    assert asked.metric == alone.metric
+    np.testing.assert_array_equal(asked.effects, alone.effects)
+
+
+def test_too_few_examples_to_hold_half_out_are_warned_of(model):
+    few = PromptTask(tokens(0, n=7), tokens(1, n=7), np.full(7, 3), np.full(7, 4))
+    with pytest.warns(UserWarning, match="7 examples are too few to hold half of them out"):
+        mp.ablate(model, few, ["0.0"], **QUIET)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mp.ablate(model, task(), ["0.0"], **QUIET)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from mechprobe.errors import InputError
 from mechprobe.models import load_llama2c
 from mechprobe.tasks import PromptTask, Task
-from mechprobe.tasks.answers import UNSCORED
+from mechprobe.tasks.answers import METRICS, UNSCORED
 
 WORDS = ["<s>", "the", "cat", "dog", "sat", "ran", "on", "mat", "<pad>"]
 IDS = {word: i for i, word in enumerate(WORDS)}
@@ -140,3 +142,42 @@ def test_an_answer_after_a_space_is_the_token_it_is_inside_a_text(data_dir):
     assert whole[-1] == ids[0]
     with pytest.raises(InputError, match="the answer ' Melanie' is 6 tokens"):
         PromptTask(["The cat"], None, [" Melanie"]).encode(tokenizer)
+
+
+TOKENS = np.array([[1, 2, 3], [4, 5, 6]])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"clean": TOKENS[0]}, r"clean tokens have shape \[3\]; give one row a prompt, \[n, pos\]"),
+        ({"clean": TOKENS.astype(float)}, "clean tokens: dtype float64; give token ids"),
+        ({"clean": torch.tensor(TOKENS).float()}, "clean tokens: dtype torch.float32; give"),
+        ({"clean": TOKENS.tolist()}, "clean prompts hold list, not text; give texts, or tokens as"),
+        ({"corrupt": TOKENS[:, :2]}, "example 0 has 3 tokens, its counterfactual 2 .2 such"),
+        ({"corrupt": TOKENS[:1]}, "2 examples, 1 counterfactuals; give one each"),
+        ({"corrupt": TOKENS > 2}, "corrupt tokens: dtype bool; give"),
+        ({"answers": np.array([1])}, "1 of 'answer' for 2 prompts; give one each"),
+        ({"answers": [1, 2]}, "'answer' holds int, not text; give texts, or ids as one integer"),
+        ({"wrong": np.array([1.0, 2.0])}, "'wrong': dtype float64; give token ids as integers"),
+        ({"wrong": np.ones((2, 1, 1), int)}, r"'wrong' has shape \[2, 1, 1\]; give ids"),
+        ({"answers": None}, "metric 'logit_difference' needs answers; give them, or metric='kl'"),
+        ({"metric": "logits"}, "no metric 'logits'; one of logit_difference"),
+    ],
+)  # fmt: skip
+def test_what_needs_no_tokenizer_is_refused_at_once(settings, message):
+    given = {"clean": TOKENS, "corrupt": TOKENS[::-1].copy(), "answers": np.array([1, 2])}
+    with pytest.raises(InputError, match=message) as refused:
+        PromptTask(**(given | settings))
+    assert "\n" not in str(refused.value)
+
+
+def test_the_help_of_from_pairs_shows_its_arguments():
+    shown = inspect.signature(Task.from_pairs).parameters
+    own = inspect.signature(PromptTask).parameters
+    assert [(p.name, p.default) for p in shown.values()] == [
+        (p.name, p.default) for p in own.values()
+    ]
+    said = str(Task.from_pairs.__doc__)
+    assert all(f"{name}:" in said for name in shown)
+    assert all(f'"{name}"' in said for name in METRICS)
