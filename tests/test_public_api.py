@@ -76,5 +76,5 @@ def test_constraints_meet_every_requirement(repo):
 def test_a_misspelt_name_is_told_the_nearest():
     with pytest.raises(AttributeError, match="no attribute 'ablte'; did you mean 'ablate'"):
         mechprobe.ablte  # noqa: B018
-    with pytest.raises(AttributeError, match="no attribute 'zzqqxx'$"):
+    with pytest.raises(AttributeError, match=r"no attribute 'zzqqxx'$"):
         mechprobe.zzqqxx  # noqa: B018

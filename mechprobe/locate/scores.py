@@ -111,10 +111,7 @@ class Scores(Tabled):
         Raises:
             InputError: a site that was not scored.
         """
-        if isinstance(site, str) and site in self.sites:
-            name = site
-        else:
-            name = str(Site.parse(site))
+        name = site if isinstance(site, str) and site in self.sites else str(Site.parse(site))
         if name not in self.sites:
             near = ", ".join(difflib.get_close_matches(name, self.sites, n=3, cutoff=0.0))
             raise InputError(f"{name!r} was not scored; nearest: {near}")
