@@ -89,7 +89,7 @@ def found_model(data_dir: Path | None) -> str:
         if data_dir is not None and (path := data_dir / "models" / name).is_file():
             return str(path)
     raise InputError(
-        "neither GPT-2 nor the small language model is on this machine; give --model FOLDER, train "
-        "a model with `mechprobe pretrain`, or set MECHPROBE_DATA to a folder that holds "
-        "models/stories260K.bin (its card is behaviours/induction-names)"
+        "neither GPT-2 nor the small language model is on this machine; give --model "
+        "NAME_OR_FOLDER, train one with `mechprobe pretrain`, or set MECHPROBE_DATA to a "
+        "folder with models/stories260K.bin (its card is behaviours/induction-names)"
     )

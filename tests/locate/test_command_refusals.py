@@ -35,5 +35,6 @@ def test_without_a_model_it_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *given: None)
     with pytest.raises(InputError) as caught:
         found_model(tmp_path)
-    for word in ("pretrain", "--model FOLDER", "MECHPROBE_DATA", "behaviours/induction-names"):
+    card = "behaviours/induction-names"
+    for word in ("pretrain", "--model NAME_OR_FOLDER", "MECHPROBE_DATA", card):
         assert word in str(caught.value)
