@@ -128,7 +128,10 @@ class GatedStage:
             summed = summed.repeat(n, 1, 1)
         out, saved = normed(self.stage.norm, summed)
         kept = Computed(computed.state, tuple(taken), computed.norms, copies, computed.cut)
-        return State(out, computed.state.memory), Entry(kept, gates, saved)
+        memory = computed.state.memory
+        if memory is not None and n > copies:  # vectors that part here run stacked from now on
+            memory = memory.repeat(n, 1, 1)
+        return State(out, memory), Entry(kept, gates, saved)
 
     def backward(
         self, entry: Entry, wanted: np.ndarray, stands: Mapping[Site, Stand], start: Start,

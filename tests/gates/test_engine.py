@@ -99,6 +99,23 @@ def test_vectors_may_share_a_prefix_and_run_stacked(name, at_once, filled, ragge
     assert_near(found, slopes, torch.float64)
 
 
+@pytest.mark.parametrize("at_once", [2, 4])
+def test_vectors_that_part_in_the_decoder_each_read_the_encoder(at_once, filled, ragged):
+    model, batch = filled("t5"), ragged("t5")
+    grid = site_grid(model)
+    baseline = make_baseline("mean", model, [batch], grid)
+    gates = torch.ones(4, len(grid), dtype=torch.float64)  # no two alike from the decoder on
+    for row, site in enumerate(("dec 0.0", "dec 0.1", "cross 0.2")):
+        gates[row, grid.index(site)] = 0.4
+    loss = make_loss()
+    logits, losses, slopes = by_reference(model, batch, gates, grid, baseline, loss)
+    engine = Engine(model, grid, baseline)
+    assert_near(engine.logits(batch, gates, at_once=at_once), logits, torch.float64)
+    got, found = engine.gradients(batch, gates, loss, at_once=at_once)
+    assert_near(got, losses, torch.float64)
+    assert_near(found, slopes, torch.float64)
+
+
 @pytest.mark.parametrize("at_once", [1, 4])
 def test_gradients_nobody_wants_are_zero_and_the_others_right(at_once, filled, ragged):
     model, batch = filled("classifier"), ragged("classifier")

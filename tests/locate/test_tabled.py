@@ -22,7 +22,8 @@ def test_a_long_result_is_cut_and_escaped():
     assert scores.ranking[0] in shown
     assert "array(" not in shown
     page = scores._repr_html_()
-    assert "<table" in page and "&lt;b&gt;" in page
+    assert "<table" in page
+    assert "&lt;b&gt;" in page
     assert "<b>" not in page
 
 
