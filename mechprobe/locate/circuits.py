@@ -205,7 +205,7 @@ def _result(
         values=np.array(values).reshape(len(circuits), len(everyone)),
         full=final.full, closed=closed, select=select, report=report,
         metric=holds.behaviour.metric_name, baseline=baseline, tolerance=tolerance,
-        method=effort.method, exact=exact, complete=family.complete, monotone=not family.lost,
+        method=effort.method, exact=exact, complete=family.complete, monotone=family.monotone,
         guarantee=_guarantee(family, len(candidates), exact), forwards=final.forwards,
         grid=holds.grid, settings=settings,
     )
@@ -229,9 +229,9 @@ def _guarantee(family: Family, n: int, exact: bool) -> str:
         )
     elif not family.complete:
         text = (
-            f"{_decided(family, n)}. A bound was met (max_sets, max_forwards, or too many sets to "
-            "combine): each circuit is sufficient, but others may be missing, and the last found "
-            "may not be minimal."
+            f"{_decided(family, n)}. A bound was met (max_sets, max_forwards, too many sets to "
+            "combine, or random sets that kept showing further circuits): each circuit is "
+            "sufficient, but others may be missing, and the last found may not be minimal."
         )
     else:
         text = (
@@ -253,9 +253,14 @@ def _decided(family: Family, n: int) -> str:
 def _seen(family: Family) -> str:
     if not family.probes:
         return ""
-    if not family.lost:
+    if family.monotone:
         return f" {family.probes} random sets were as the circuits predict."
-    return (
-        f" Of {family.probes} random sets {len(family.lost)} lost the behaviour though they "
-        "contain a circuit: opening sites can hurt here."
-    )
+    said = f" Of {family.probes} random sets"
+    if family.lost:
+        said += f" {len(family.lost)} lost the behaviour though they contain a circuit;"
+    if family.missed:
+        said += (
+            f" {len(family.missed)} kept it without a circuit known by then, each inside a set "
+            "that loses it;"
+        )
+    return said + " opening sites can hurt here, so other circuits may be missing."

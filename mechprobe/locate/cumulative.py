@@ -20,7 +20,7 @@ from mechprobe.gates.baselines import Baseline
 from mechprobe.locate.behaviours import AnyTask
 from mechprobe.locate.kept import keep, kept
 from mechprobe.locate.measure import BATCH
-from mechprobe.locate.meter import meter_for, single_effects
+from mechprobe.locate.meter import Meter, meter_for, single_effects
 from mechprobe.locate.scores import Scores
 from mechprobe.locate.tabled import Tabled
 from mechprobe.models.edits import HookedModel
@@ -159,13 +159,14 @@ def cumulative(
         show="cumulative" if progress else None,
     )
     passes = meter.passes
-    if named is None or isinstance(order, Scores):
+    if isinstance(order, Scores):
+        meter = meter.on(_held_out(order, meter))
+    elif order is None:
         select, report = meter.behaviour.halves(seed)
-        if named is None:
-            ranker = meter.on(select)
-            effects = single_effects(ranker).mean(1)
-            meter.sites = [meter.sites[i] for i in np.argsort(-effects, kind="stable")]
-            passes += ranker.passes
+        ranker = meter.on(select)
+        effects = single_effects(ranker).mean(1)
+        meter.sites = [meter.sites[i] for i in np.argsort(-effects, kind="stable")]
+        passes += ranker.passes
         meter = meter.on(report)
     chosen = meter.sites
     closed = _steps(steps, len(chosen))
@@ -183,6 +184,22 @@ def cumulative(
         forwards=passes + meter.passes,
         settings={"task": meter.behaviour.name, "n": len(meter.behaviour), "seed": seed},
     )
+
+
+def _held_out(order: Scores, meter: Meter) -> Int[np.ndarray, " row"]:
+    """The rows the scores do not rank on."""
+    n = len(meter.behaviour)
+    if order.effects.shape[1] != n:
+        raise InputError(
+            f"scores of {order.effects.shape[1]} examples (or masks) order sites for {n} examples; "
+            "score the same task with the same n, or give the sites themselves (.ranking)"
+        )
+    if np.intersect1d(order.select, order.report).size:
+        raise InputError(
+            f"the scores of {order.method!r} held no examples out; give their .ranking and other "
+            "examples (split=)"
+        )
+    return order.report
 
 
 def _steps(steps: Sequence[int] | None, n: int) -> list[int]:

@@ -42,6 +42,8 @@ class Family:
         decided_size: every set of up to this many elements was decided or contains a minimal one.
         probes: random sets that were compared with what the family predicts.
         lost: sets seen without the property though they contain one with it (not monotone).
+        missed: random sets with the property though they contain no set found so far. After a
+            completed ``dualise`` each lies inside a set that was seen to fail (not monotone).
     """
 
     minimal: list[int] = field(default_factory=list)
@@ -50,6 +52,12 @@ class Family:
     decided_size: int = -1
     probes: int = 0
     lost: list[int] = field(default_factory=list)
+    missed: list[int] = field(default_factory=list)
+
+    @property
+    def monotone(self) -> bool:
+        """Whether nothing was seen that speaks against it."""
+        return not self.lost and not self.missed
 
     def add(self, mask: int) -> None:
         """Put in a set with the property; sets that contain it leave."""
@@ -203,6 +211,8 @@ def probe(holds: Holds, n: int, family: Family, *, count: int, seed: int) -> lis
         predicted = contains_any(mask, family.minimal)
         if yes and not predicted:
             missed.append(mask)
+            if family.complete:
+                family.missed.append(mask)
         elif predicted and not yes:
             family.lost.append(mask)
     family.probes += count

@@ -73,7 +73,8 @@ class Sufficiency:
         self.model, self.behaviour, self.grid = model, behaviour, grid
         self.columns = [grid.index(site) for site in candidates]
         self.baseline = _remembering(baseline)
-        self.rows, self.max_forwards, self.on_sets = rows, max_forwards, on_sets
+        self.rows, self.on_sets = rows, on_sets
+        self.max_forwards: int | None = None  # what the search is held against is always measured
         self.batches = _batches(behaviour, rows)
         self.examples = 0  # passes of one example
         self.known: dict[int, bool] = {}
@@ -84,6 +85,7 @@ class Sufficiency:
         self.level = min(float(self.full.mean()), float(self.open.mean()))
         self.target = self.level - tolerance - SLACK * max(1.0, abs(self.level))
         self.known[everything] = bool(self.open.mean() >= self.target)
+        self.max_forwards = max_forwards
 
     @property
     def forwards(self) -> int:

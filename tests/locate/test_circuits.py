@@ -206,6 +206,7 @@ def test_bounds_are_met_and_said():
         few = find_circuits(model, task, **settings, method=method, sweep=0, max_sets=2)
         assert (len(few), few.complete, few.exact) == (2, False, False)
         assert "others may be missing" in few.guarantee
+    assert not find_circuits(model, task, **settings, max_forwards=1).complete
     short = find_circuits(model, task, **settings, max_forwards=3)
     assert (short.complete, short.exact) == (False, False)
     behaviour, grid = task.encode(), SiteGrid(2, 3, mlps=False)

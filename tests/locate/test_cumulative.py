@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -147,3 +148,21 @@ def test_the_picture_shows_the_curve_and_the_null(tiny_decoder, behaviour, tmp_p
     np.testing.assert_allclose(np.asarray(line.get_ydata()), curve.values.mean(1))
     np.testing.assert_allclose(np.asarray(null.get_ydata()), curve.null.mean(0))
     assert save_figure(figure, tmp_path / "curve")[1].stat().st_size > 3000
+
+
+def test_scores_bring_their_own_held_out_rows(tiny_decoder, behaviour):
+    scores = ablate(tiny_decoder, behaviour, "heads", "zero", **{**QUIET, "seed": 5})
+    curve = cumulative(tiny_decoder, behaviour, scores, baseline="zero", n_random=1, **QUIET)
+    assert curve.values.shape[1] == len(scores.report)
+    whole = cumulative(
+        tiny_decoder, behaviour, scores.ranking, baseline="zero", n_random=1, **QUIET
+    )
+    np.testing.assert_allclose(curve.values, whole.values[:, scores.report], rtol=0, atol=1e-9)
+    some = np.arange(4)
+    fewer = replace(scores, effects=scores.effects[:, :8], select=some, report=some + 4)
+    with pytest.raises(InputError, match="score the same task with the same n"):
+        cumulative(tiny_decoder, behaviour, fewer, baseline="zero", **QUIET)
+    every = np.arange(scores.effects.shape[1])
+    seen = replace(scores, select=every, report=every)
+    with pytest.raises(InputError, match="held no examples out"):
+        cumulative(tiny_decoder, behaviour, seen, baseline="zero", **QUIET)

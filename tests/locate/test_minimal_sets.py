@@ -167,3 +167,21 @@ def test_probes_meet_what_dualising_missed():
     exact = Family()
     exhaustive(holds, 6, exact)
     assert set(exact.minimal) == {0b1, 0b10}
+
+
+def test_a_set_found_by_chance_after_dualising_speaks_against_monotonicity():
+    n, hidden = 10, 0b11
+    truth = np.zeros(1 << n, bool)  # the two last elements together, or exactly the two first
+    truth[[mask for mask in range(1 << n) if mask >> 8 == 0b11]] = True
+    truth[[mask for mask in range(1 << n) if mask & hidden == hidden and mask >> 8 == 0
+           and mask.bit_count() == 3]] = True  # fmt: skip
+    holds, _ = asker(truth)
+    family = Family()
+    dualise(holds, n, family, order=range(n))
+    assert family.complete
+    assert family.minimal == [0b11 << 8]
+    missed = probe(holds, n, family, count=3_000, seed=0)
+    assert missed
+    assert family.missed == missed
+    assert not family.lost
+    assert not family.monotone
