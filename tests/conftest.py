@@ -41,6 +41,18 @@ def data_dir() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The folder of the packaged MiniLM encoder, which `make offline-models` installs."""
+    from mechprobe.errors import InputError
+    from mechprobe.models import packaged_minilm
+
+    try:
+        return packaged_minilm()
+    except InputError as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _no_network() -> Iterator[None]:
     """A test that reaches for another machine fails, also where there happens to be a network."""

