@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +13,7 @@ from mechprobe.models.edits import HookedModel, forward, site_grid
 from mechprobe.models.encoder_decoder import build_encoder_decoder
 from mechprobe.studies.abstraction.settings import STARTS, Settings
 from mechprobe.studies.abstraction.timeline import point_steps
+from mechprobe.studies.timing import Part, device_name, timed, use_threads, work_table
 from mechprobe.tasks.seq2seq_rows import SequenceRows
 from mechprobe.tasks.word_ids import SPECIAL, WordIds
 from mechprobe.training.seq2seq import sequence_loss
@@ -29,20 +27,6 @@ LONGEST = {"mod": (24, 44), "com": (64, 128)}
 """Source and target tokens of the longest pairs, by probe."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """One kind of work: how many passes of one batch, and seconds for one."""
-
-    name: str
-    count: int
-    seconds: float
-
-    @property
-    def hours(self) -> float:
-        """Estimated hours."""
-        return self.count * self.seconds / 3600
-
-
 def dry_run(settings: Settings) -> str:
     """Build the run's model with random weights, time one step of each kind, and add them up.
 
@@ -50,22 +34,17 @@ def dry_run(settings: Settings) -> str:
     which pad to the batch, are cheaper. A pretrained model not of the paper's has the shape that
     --n-layers, --n-heads and --d-model say. Times are for this machine and device.
     """
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    use_threads(settings)
     model = random_model(settings)
     parts = estimate(settings, model)
     weights = sum(p.numel() for p in model.parameters())
-    device = torch.device(settings.device)
-    place = device.type if device.type == "cpu" else torch.cuda.get_device_name(device)
     return "\n".join([
-        f"dry run of abstraction, preset {settings.preset}, probe {settings.probe}, on {place}",
+        f"dry run of abstraction, preset {settings.preset}, probe {settings.probe}, "
+        f"on {device_name(settings.device)}",
         f"model: {settings.model or settings.arch}, {model.cfg.n_layers} layers x "
         f"{model.cfg.n_heads} heads, d_model {model.cfg.d_model}, {weights / 1e6:.1f} M "
         f"parameters, {site_grid(model).n_head_sites} heads (random weights)",
-        f"{'work':<34}{'passes':>12}{'ms each':>10}{'hours':>9}",
-        *(f"{p.name:<34}{p.count:>12,}{1000 * p.seconds:>10.1f}{p.hours:>9.2f}" for p in parts),
-        f"{'total':<34}{sum(p.count for p in parts):>12,}{'':>10}"
-        f"{sum(p.hours for p in parts):>9.2f}",
+        *work_table(parts),
         f"memory: {16 * weights / 2**30:.1f} GiB for weights, gradients and AdamW's moments",
         f"disk: {4 * weights * kept_models(settings) / 2**30:.1f} GiB for "
         f"{kept_models(settings)} kept models",
@@ -121,7 +100,7 @@ def estimate(settings: Settings, model: HookedModel) -> list[Part]:
     def score() -> None:
         forward(model, batch)
 
-    train_seconds, score_seconds = timed(train, settings), timed(score, settings)
+    train_seconds, score_seconds = timed(train, settings.device), timed(score, settings.device)
     sets, n = settings.n_sets, settings.batch
     first = 2 * sets * settings.auxiliary_steps
     first += sets * (settings.auxiliary_steps + settings.generic_steps) * bool(
@@ -148,19 +127,3 @@ def estimate(settings: Settings, model: HookedModel) -> list[Part]:
         Part("heads closed", sets * closed * -(-settings.n_heads_eval // n), score_seconds),
         Part("mask steps", masks, 3 * score_seconds),
     ]
-
-
-def timed(step: Callable[[], None], settings: Settings) -> float:
-    """Seconds of one call, after a first one that is not counted."""
-    step()
-    wait(settings)
-    began = time.perf_counter()
-    step()
-    wait(settings)
-    return time.perf_counter() - began
-
-
-def wait(settings: Settings) -> None:
-    """Let a GPU finish before a clock is read."""
-    if torch.device(settings.device).type == "cuda":
-        torch.cuda.synchronize(settings.device)

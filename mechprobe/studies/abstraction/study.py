@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import torch
-
 from mechprobe.runs import Run
 from mechprobe.show.report import build_report
 from mechprobe.studies.abstraction.check import check, check_inputs
@@ -20,6 +18,7 @@ from mechprobe.studies.abstraction.procedures import (
 from mechprobe.studies.abstraction.settings import Settings
 from mechprobe.studies.abstraction.timeline import point_steps, point_unit
 from mechprobe.studies.abstraction.write import write_results
+from mechprobe.studies.timing import use_threads
 
 
 def run(settings: Settings, out: Path, *, command: str | None = None) -> Path:
@@ -36,9 +35,7 @@ def run(settings: Settings, out: Path, *, command: str | None = None) -> Path:
     """
     check(settings)
     check_inputs(settings)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    settings = dataclasses.replace(settings, threads=torch.get_num_threads())
+    settings = dataclasses.replace(settings, threads=use_threads(settings))
     config = {"study": "abstraction", **dataclasses.asdict(settings)}
     with Run.open(out, config) as run_dir:
         found = compute(settings, run_dir)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 
@@ -19,30 +16,16 @@ from mechprobe.models.edits import forward, site_grid
 from mechprobe.studies.heuristic_core.models import (
     checkpoint_steps,
     precision,
-    use_threads,
 )
 from mechprobe.studies.heuristic_core.search import mask_settings, plans
 from mechprobe.studies.heuristic_core.settings import PAIRS, Settings
+from mechprobe.studies.timing import Part, device_name, timed, use_threads, work_table
 from mechprobe.tasks.batches import Batch
 from mechprobe.tasks.cards import read_card
 from mechprobe.tasks.metrics import label_loss
 from mechprobe.tasks.templates import read_groups
 
 VOCABULARY = 30_522  # BERT's; only decides the memory of the embeddings
-
-
-@dataclass(frozen=True)
-class Part:
-    """One kind of work: how many passes of one batch through the model, and seconds for one."""
-
-    name: str
-    count: int
-    seconds: float
-
-    @property
-    def hours(self) -> float:
-        """Estimated hours."""
-        return self.count * self.seconds / 3600
 
 
 def dry_run(settings: Settings) -> str:
@@ -61,18 +44,14 @@ def dry_run(settings: Settings) -> str:
     weights = sum(p.numel() for p in model.parameters())
     optimiser = 4 * 4 * weights  # weights, gradients and two moments in float32
     kept = len(checkpoint_steps(settings)) + settings.n_models - 1
-    device = torch.device(settings.device)
-    place = device.type if device.type == "cpu" else torch.cuda.get_device_name(device)
     lines = [
-        f"dry run of heuristic-core, preset {settings.preset}, pair {settings.pair}, on {place}",
+        f"dry run of heuristic-core, preset {settings.preset}, pair {settings.pair}, "
+        f"on {device_name(settings.device)}",
         f"model: {model.cfg.n_layers} layers x {model.cfg.n_heads} heads, d_model "
         f"{model.cfg.d_model}, {weights / 1e6:.1f} M parameters, {len(site_grid(model))} gates "
         "(random weights)",
         f"subnetworks: {sum(p.n_masks for p in plans(settings))} in {len(plans(settings))} groups",
-        f"{'work':<34}{'passes':>12}{'ms each':>10}{'hours':>9}",
-        *(f"{p.name:<34}{p.count:>12,}{1000 * p.seconds:>10.1f}{p.hours:>9.2f}" for p in parts),
-        f"{'total':<34}{sum(p.count for p in parts):>12,}{'':>10}"
-        f"{sum(p.hours for p in parts):>9.2f}",
+        *work_table(parts),
         f"forwards: {sum(p.count for p in parts):,} (batches through the model)",
         f"memory: {optimiser / 2**30:.1f} GiB for fine-tuning state, about "
         f"{activation_memory(settings, model) / 2**30:.1f} GiB of activations at the largest batch",
@@ -106,7 +85,7 @@ def estimate(settings: Settings, model: Classifier) -> list[Part]:
         label_loss(forward(model, train), train.labels).mean().backward()
         model.zero_grad(set_to_none=True)
 
-    train_seconds = timed(train_step, settings)
+    train_seconds = timed(train_step, settings.device)
     with frozen(model):
         baseline = mean_baseline(model, [mask], grid)
         engine = engine_for(model, grid, baseline)
@@ -122,7 +101,8 @@ def estimate(settings: Settings, model: Classifier) -> list[Part]:
         def score_step() -> None:
             forward(model, score)
 
-        mask_seconds, score_seconds = timed(mask_step, settings), timed(score_step, settings)
+        mask_seconds = timed(mask_step, settings.device)
+        score_seconds = timed(score_step, settings.device)
     groups = plans(settings)
     steps = sum(
         p.n_masks * mask_settings(settings, p.sparsity).steps * settings.mask_accumulation
@@ -162,22 +142,6 @@ def random_batch(settings: Settings, n: int) -> Batch:
     one = torch.ones(shape, dtype=torch.long, device=device)
     index = torch.arange(n, device=device)
     return Batch(tokens=tokens, segments=0 * one, attention_mask=one, labels=0 * index, index=index)
-
-
-def timed(step: Callable[[], None], settings: Settings) -> float:
-    """Seconds of one call, after a first one that is not counted."""
-    step()
-    wait(settings)
-    began = time.perf_counter()
-    step()
-    wait(settings)
-    return time.perf_counter() - began
-
-
-def wait(settings: Settings) -> None:
-    """Let a GPU finish before a clock is read."""
-    if torch.device(settings.device).type == "cuda":
-        torch.cuda.synchronize(settings.device)
 
 
 def activation_memory(settings: Settings, model: Classifier) -> int:

@@ -133,10 +133,3 @@ def precision(settings: Settings) -> torch.autocast:
     """Matrix products in bfloat16 inside the context, when the settings say so."""
     kind = torch.device(settings.device).type
     return torch.autocast(kind, torch.bfloat16, enabled=settings.precision == "bfloat16")
-
-
-def use_threads(settings: Settings) -> int:
-    """Set torch's CPU threads when the settings ask for a number; returns the number in force."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    return torch.get_num_threads()

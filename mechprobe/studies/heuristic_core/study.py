@@ -21,12 +21,12 @@ from mechprobe.studies.heuristic_core.models import (
     checkpoint_steps,
     precision,
     train_model,
-    use_threads,
 )
 from mechprobe.studies.heuristic_core.parity import soft_unit
 from mechprobe.studies.heuristic_core.search import OpenModel, Plan, plans
 from mechprobe.studies.heuristic_core.settings import Settings
 from mechprobe.studies.heuristic_core.write import write_results
+from mechprobe.studies.timing import use_threads
 
 
 def run(settings: Settings, out: Path, *, command: str | None = None) -> Path:

@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
 
 from mechprobe.models.fixed_length import HookedFixedLengthEncoder
-from mechprobe.studies.hierarchy.models import fresh_model, training_task, use_threads
+from mechprobe.studies.hierarchy.models import fresh_model, training_task
 from mechprobe.studies.hierarchy.settings import Settings
 from mechprobe.studies.hierarchy.specs import Spec, checkpoint_steps, grammar_of, read_specs
 from mechprobe.studies.hierarchy.study import units
+from mechprobe.studies.timing import Part, device_name, timed, use_threads, work_table
 from mechprobe.training.tree_tasks import tree_log_probs
 from mechprobe.trees import bp_ladder, sample
-
-
-@dataclass(frozen=True)
-class Part:
-    """One kind of work of a model: how often, and seconds for once."""
-
-    model: str
-    name: str
-    count: int
-    seconds: float
-
-    @property
-    def hours(self) -> float:
-        """Estimated hours."""
-        return self.count * self.seconds / 3600
 
 
 def dry_run(settings: Settings) -> str:
@@ -41,8 +23,6 @@ def dry_run(settings: Settings) -> str:
         Text with steps, unit costs, memory and hours.
     """
     use_threads(settings)
-    device = torch.device(settings.device)
-    place = device.type if device.type == "cpu" else torch.cuda.get_device_name(device)
     specs = read_specs(settings)
     parts, weights, disk = [], 0, 0
     for spec in specs:
@@ -50,17 +30,12 @@ def dry_run(settings: Settings) -> str:
         own = sum(p.numel() for p in model.parameters())
         weights, disk = max(weights, own), disk + 4 * own * len(checkpoint_steps(settings, spec))
         parts += estimate(settings, spec, model)
-    train = [p for p in parts if p.name == "training steps"]
     lines = [
-        f"dry run of hierarchy, preset {settings.preset}, on {place}",
+        f"dry run of hierarchy, preset {settings.preset}, on {device_name(settings.device)}",
         f"models: {len(specs)}, up to {weights / 1e6:.2f} M parameters (random weights); batches "
         f"of {settings.batch} sequences",
-        f"{'model':<24}{'work':<26}{'times':>12}{'ms each':>10}{'hours':>9}",
-        *(f"{p.model:<24}{p.name:<26}{p.count:>12,}{1000 * p.seconds:>10.1f}{p.hours:>9.2f}"
-          for p in parts),
-        f"{'total':<50}{sum(p.count for p in parts):>12,}{'':>10}"
-        f"{sum(p.hours for p in parts):>9.2f}",
-        f"training sequences: {settings.batch * sum(p.count for p in train):,}",
+        *work_table(parts, count="times"),
+        f"training sequences: {settings.batch * sum(spec.steps for spec in specs):,}",
         f"memory: {16 * weights / 2**20:.0f} MiB for training state, about "
         f"{activation_memory(settings, specs) / 2**20:.0f} MiB of activations",
         f"disk: {disk / 2**20:.0f} MiB for the trajectories",
@@ -87,7 +62,7 @@ def estimate(settings: Settings, spec: Spec, model: HookedFixedLengthEncoder) ->
     one = min(settings.n_eval, 1_000)
     filtered = (grammar.depth + 1) / 2 if spec.kind == "root" else 0
     sets = (2 + filtered) * settings.n_eval / one
-    forward = timed(score_step, settings)
+    forward = timed(score_step, settings.device)
     passes = round(sets * len(checkpoint_steps(settings, spec)))
     inside = units(settings, spec)
     heads = spec.n_heads * spec.n_layers
@@ -95,31 +70,12 @@ def estimate(settings: Settings, spec: Spec, model: HookedFixedLengthEncoder) ->
     located = round(grammar.depth * ranking * settings.n_locate / one) if "ranking" in inside else 0
     blocks = 2 * (grammar.depth + 1) if "blocks" in inside else 0
     return [
-        Part(spec.name, "training steps", spec.steps, timed(train_step, settings)),
-        Part(spec.name, f"scoring {one:,} sequences", passes + 2 * round(
+        Part(f"{spec.name}, training steps", spec.steps, timed(train_step, settings.device)),
+        Part(f"{spec.name}, scoring {one:,} sequences", passes + 2 * round(
             settings.n_attention / one
         ) + blocks + located, forward),
-        Part(spec.name, f"inference on {one:,}", round(sets), timed(infer_step, settings)),
+        Part(f"{spec.name}, inference on {one:,}", round(sets), timed(infer_step, settings.device)),
     ]
-
-
-def timed(step: Callable[[], None], settings: Settings) -> float:
-    """Seconds of one call, the less of two after a first one that is not counted."""
-    step()
-    found = []
-    for _ in range(2):
-        wait(settings)
-        began = time.perf_counter()
-        step()
-        wait(settings)
-        found.append(time.perf_counter() - began)
-    return min(found)
-
-
-def wait(settings: Settings) -> None:
-    """Let a GPU finish before a clock is read."""
-    if torch.device(settings.device).type == "cuda":
-        torch.cuda.synchronize(settings.device)
 
 
 def activation_memory(settings: Settings, specs: list[Spec]) -> int:

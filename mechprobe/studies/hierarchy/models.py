@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from mechprobe.models.edits import HookedModel
 from mechprobe.models.fixed_length import HookedFixedLengthEncoder
 from mechprobe.models.load import load_model
@@ -76,10 +74,3 @@ def open_model(settings: Settings, run: Run, spec: Spec, step: int | None = None
     step = checkpoint_steps(settings, spec)[-1] if step is None else step
     model = load_model(model_folder(run, spec, step), device=settings.device)
     return model.requires_grad_(False).eval()
-
-
-def use_threads(settings: Settings) -> int:
-    """Set torch's CPU threads when the settings ask for a number; returns the number in force."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    return torch.get_num_threads()

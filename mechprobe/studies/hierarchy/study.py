@@ -15,12 +15,13 @@ from mechprobe.studies.hierarchy.attention import attention_unit
 from mechprobe.studies.hierarchy.causal import blocks_unit
 from mechprobe.studies.hierarchy.check import check
 from mechprobe.studies.hierarchy.exact import exact_unit, planted_unit
-from mechprobe.studies.hierarchy.models import train, use_threads
+from mechprobe.studies.hierarchy.models import train
 from mechprobe.studies.hierarchy.ranking import ranking_unit
 from mechprobe.studies.hierarchy.settings import Settings
 from mechprobe.studies.hierarchy.specs import Spec, grammar_of, read_specs
 from mechprobe.studies.hierarchy.trajectory import score_trajectory
 from mechprobe.studies.hierarchy.write import write_results
+from mechprobe.studies.timing import use_threads
 
 FEWEST_HEADS = 6
 Unit = Callable[[Settings, Spec, Run], dict]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,9 +10,9 @@ from torch import Tensor
 from mechprobe.models.build import build_decoder
 from mechprobe.models.edits import HookedModel
 from mechprobe.models.token_logprobs import token_logprobs
-from mechprobe.studies.task_spaces.models import use_threads
 from mechprobe.studies.task_spaces.regime import methods
 from mechprobe.studies.task_spaces.settings import Settings
+from mechprobe.studies.timing import device_name, timed, use_threads
 from mechprobe.training.pretrain_settings import SIZES
 
 KNOWN = {
@@ -38,7 +36,7 @@ def dry_run(settings: Settings) -> str:
     evaluate = min(settings.n_eval or n_pairs, n_pairs // 10)
     per_step = min(settings.batch or tune, tune)
     lines = [f"dry run of task-space, preset {settings.preset}, {n_tasks} paradigms, on "
-             f"{settings.device}",
+             f"{device_name(settings.device)}",
              f"{'model':<32}{'weights':>10}{'train h':>9}{'spaces h':>10}{'kinds h':>9}"
              f"{'memory GiB':>12}"]
     whole = 0.0
@@ -92,20 +90,4 @@ def timings(settings: Settings, model: HookedModel) -> tuple[float, float]:
     def backward() -> None:
         token_logprobs(model, tokens, scored).sum().backward()
 
-    return timed(forward, settings), timed(backward, settings)
-
-
-def timed(step: Callable[[], object], settings: Settings) -> float:
-    """Seconds of the second call."""
-    step()
-    wait(settings)
-    began = time.perf_counter()
-    step()
-    wait(settings)
-    return time.perf_counter() - began
-
-
-def wait(settings: Settings) -> None:
-    """Let a GPU finish before a clock is read."""
-    if torch.device(settings.device).type == "cuda":
-        torch.cuda.synchronize(settings.device)
+    return timed(forward, settings.device), timed(backward, settings.device)

@@ -169,10 +169,3 @@ def held_out_rows(
     n = min(64, model.cfg.n_ctx)
     rows = np.array(ids[: len(ids) // n * n], dtype=np.int64).reshape(-1, n)
     return torch.from_numpy(rows[:100])
-
-
-def use_threads(settings: Settings) -> int:
-    """Set torch's CPU threads when the settings ask for a number; returns the number in force."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    return torch.get_num_threads()

@@ -9,11 +9,12 @@ from mechprobe.errors import InputError
 from mechprobe.runs import Run
 from mechprobe.show.report import build_report
 from mechprobe.studies.task_spaces.check import check
-from mechprobe.studies.task_spaces.models import Point, load_pairs, train_models, use_threads
+from mechprobe.studies.task_spaces.models import Point, load_pairs, train_models
 from mechprobe.studies.task_spaces.regime import regime_unit
 from mechprobe.studies.task_spaces.settings import Settings
 from mechprobe.studies.task_spaces.spaces import point_unit
 from mechprobe.studies.task_spaces.write import write_results
+from mechprobe.studies.timing import use_threads
 from mechprobe.tasks.minimal_pairs import MinimalPairs
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,9 +13,10 @@ from mechprobe.models.classifier import build_classifier
 from mechprobe.models.edits import HookedModel, forward
 from mechprobe.models.streams import Stream, run_with_streams, streams
 from mechprobe.probes import ProbeSettings, WordVectors, fit_bank
+from mechprobe.studies.timing import Part, device_name, timed, use_threads, work_table
 from mechprobe.studies.topology.data import StudyData
 from mechprobe.studies.topology.finetune import conditions
-from mechprobe.studies.topology.models import CONTEXT, model_names, use_threads
+from mechprobe.studies.topology.models import CONTEXT, model_names
 from mechprobe.studies.topology.probing import TOPOLOGY, kinds_of, objective_of
 from mechprobe.studies.topology.published import published_finetuning, published_metrics
 from mechprobe.studies.topology.settings import Settings
@@ -31,21 +30,6 @@ VOCABULARY = 30_522  # BERT's; only decides the memory of the embeddings
 WORDS, TOKENS = 17, 24  # of a sentence of EWT, in the mean
 MINILM = {"n_layers": 6, "n_heads": 12, "d_model": 384, "d_mlp": 1_536}
 _FEW = 20  # sentences of one timed epoch
-_SLOW = 2.0  # seconds from which on a first call is timing enough
-
-
-@dataclass(frozen=True)
-class Part:
-    """One kind of work: how often, and seconds for one."""
-
-    name: str
-    count: int
-    seconds: float
-
-    @property
-    def hours(self) -> float:
-        """Estimated hours."""
-        return self.count * self.seconds / 3600
 
 
 def dry_run(settings: Settings) -> str:
@@ -73,15 +57,13 @@ def dry_run(settings: Settings) -> str:
     n_read += settings.n_second if settings.second else 0
     room = 4 * n_read * WORDS * len(found) * settings.d_model
     lines = [
-        f"dry run of topology, preset {settings.preset}, on {settings.device}",
+        f"dry run of topology, preset {settings.preset}, on {device_name(settings.device)}",
         f"model: {settings.n_layers} layers x {settings.n_heads} heads, d_model "
         f"{settings.d_model}, {weights / 1e6:.1f} M parameters (random weights, shape of the "
         f"preset); {len(found)} streams probed together",
         f"probes: {sum(len(kinds_of(settings, n)) for n in model_names(settings))} banks of "
         f"{len(found)} (MLP probes: the residual stream)",
-        f"{'work':<44}{'count':>9}{'s each':>10}{'hours':>9}",
-        *(f"{p.name:<44}{p.count:>9,}{p.seconds:>10.2f}{p.hours:>9.2f}" for p in parts),
-        f"{'total':<44}{'':>9}{'':>10}{sum(p.hours for p in parts):>9.2f}",
+        *work_table(parts, count="times"),
         f"vectors: {room / 2**30:.1f} GiB a model, memory-mapped above 2 GiB a part",
         f"memory: {16 * weights / 2**30:.1f} GiB for fine-tuning state",
         "published, to set beside: X of BERT-large by block (train and val, the authors' logs)",
@@ -98,7 +80,7 @@ def estimate(settings: Settings, model: HookedModel, found: list[Stream]) -> lis
     n_read = settings.n_train + settings.n_dev + settings.n_test
     n_read += settings.n_second if settings.second else 0
     names = model_names(settings)
-    read = timed(lambda: run_with_streams(model, batch, found), settings)
+    read = timed(lambda: run_with_streams(model, batch, found), settings.device)
     parts = [Part("read 32 sentences", len(names) * -(-n_read // 32), read)]
     sentences = generate_treebank(_FEW, seed=0)
     once = ProbeSettings(batch_size=settings.probe_batch, epochs=1)
@@ -109,7 +91,8 @@ def estimate(settings: Settings, model: HookedModel, found: list[Stream]) -> lis
         vectors = random_vectors(sentences, each, settings)
         objective = objective_of(settings, data, kind)
         seconds = timed(
-            lambda o=objective, v=vectors: fit_bank(o, v, v, once, device=settings.device), settings
+            lambda o=objective, v=vectors: fit_bank(o, v, v, once, device=settings.device),
+            settings.device,
         ) * settings.n_train * WORDS / len(vectors.words)
         label = f"epoch of {kind}" + (" (labels made)" if kind in TOPOLOGY and kind != "sp" else "")
         parts.append(Part(label, n_models * settings.probe_epochs, seconds))
@@ -119,10 +102,10 @@ def estimate(settings: Settings, model: HookedModel, found: list[Stream]) -> lis
         count = heads * (1 + settings.n_turns) * -(-settings.n_head_sentences // 32)
         parts.append(Part("32 sentences with a head closed or turned", count, read))
     if settings.encoder is None:
-        seconds = timed(train_step(settings, settings.pretrain_batch), settings)
+        seconds = timed(train_step(settings, settings.pretrain_batch), settings.device)
         parts.append(Part("step of training the encoder", settings.pretrain_steps, seconds))
     if n_tuned := len(conditions(settings)) * settings.finetune_seeds:
-        seconds = timed(train_step(settings, settings.finetune_batch), settings)
+        seconds = timed(train_step(settings, settings.finetune_batch), settings.device)
         parts.append(Part("step of fine-tuning", n_tuned * settings.finetune_steps, seconds))
     return parts
 
@@ -159,21 +142,3 @@ def random_vectors(
         starts=np.cumsum([0, *lengths]), sentences=tuple(sentences),
         words=np.concatenate([np.arange(n) for n in lengths]), index=tuple(range(len(sentences))),
     )  # fmt: skip
-
-
-def timed(step: Callable[[], object], settings: Settings) -> float:
-    """Seconds of one call, after a first one that counts only when it is slow."""
-    began = time.perf_counter()
-    step()
-    _wait(settings)
-    if (first := time.perf_counter() - began) > _SLOW:
-        return first
-    began = time.perf_counter()
-    step()
-    _wait(settings)
-    return time.perf_counter() - began
-
-
-def _wait(settings: Settings) -> None:
-    if torch.device(settings.device).type == "cuda":
-        torch.cuda.synchronize(settings.device)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import torch
 from transformers import PreTrainedTokenizerFast
 
 from mechprobe.errors import InputError
@@ -99,10 +98,3 @@ def open_model(settings: Settings, folder: Path, name: str) -> HookedModel:
         index = untrained_names(settings).index(name)
         model = untrained_twin(model, seed=1_000 * (settings.seed + 1) + index, init_std=std)
     return model.requires_grad_(False).eval()
-
-
-def use_threads(settings: Settings) -> int:
-    """Set torch's CPU threads when the settings ask for a number; returns the number in force."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    return torch.get_num_threads()

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from mechprobe.runs import Run
 from mechprobe.show.report import build_report
+from mechprobe.studies.timing import use_threads
 from mechprobe.studies.topology.check import check
 from mechprobe.studies.topology.data import prepare, refuse_other_data
 from mechprobe.studies.topology.gather import compute
-from mechprobe.studies.topology.models import use_threads
 from mechprobe.studies.topology.settings import Settings
 from mechprobe.studies.topology.write import write_results
 
