@@ -15,9 +15,8 @@ from matplotlib.figure import Figure
 
 from mechprobe.errors import InputError
 from mechprobe.figures import head_map
-from mechprobe.locate.kept import keep, kept
+from mechprobe.locate.kept import grid_of, grid_settings, keep, kept
 from mechprobe.locate.overlap import overlaps
-from mechprobe.locate.scores import grid_settings
 from mechprobe.locate.tabled import Tabled
 from mechprobe.sites import Site, SiteGrid
 from mechprobe.stats import bootstrap_mean
@@ -169,11 +168,10 @@ class Circuits(Tabled):
             InputError: no circuits there, or a file that cannot be read.
         """
         described, arrays = kept(folder, "circuits", _ARRAYS)
-        grid = described["grid"]
         return Circuits(
             circuits=_parsed(described["circuits"]), breaking=_parsed(described["breaking"]),
             candidates=tuple(Site.parse(name) for name in described["candidates"]),
-            grid=SiteGrid(**(grid | {"stacks": tuple(grid["stacks"])})),
+            grid=grid_of(described["grid"]),
             settings=described["settings"], **arrays,
             **{name: described[name] for name in _PLAIN},
         )

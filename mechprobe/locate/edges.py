@@ -15,14 +15,13 @@ from matplotlib.figure import Figure
 
 from mechprobe.errors import InputError
 from mechprobe.figures.edge_map import edge_map
-from mechprobe.locate.kept import keep, kept
-from mechprobe.locate.scores import ALPHA, Scores, grid_settings
+from mechprobe.locate.effects import ALPHA, effect_columns, effect_order
+from mechprobe.locate.kept import grid_of, grid_settings, keep, kept
+from mechprobe.locate.scores import Scores
 from mechprobe.locate.tabled import Tabled
 from mechprobe.sites import SiteGrid
-from mechprobe.stats import bootstrap_mean, holm, sign_flip_p
 
 FORMAT = "mechprobe edges 1"
-_FLIPS = 10_000
 
 
 class Edge(NamedTuple):
@@ -86,8 +85,11 @@ class EdgeScores(Tabled):
     @cached_property
     def ranking(self) -> list[Edge]:
         """Edges from the largest effect on the selection rows to the smallest."""
-        order = np.argsort(-self.effects[:, self.select].mean(1), kind="stable")
-        return [self.edges[i] for i in order]
+        return [self.edges[i] for i in self._order]
+
+    @cached_property
+    def _order(self) -> Int[np.ndarray, " edge"]:
+        return effect_order(self.effects, self.select)
 
     @cached_property
     def estimate(self) -> Float[np.ndarray, " edge"]:
@@ -105,15 +107,9 @@ class EdgeScores(Tabled):
         over examples), selection (mean on the selection rows), p (two-sided sign-flip test on
         held-out rows that the mean is zero), p_corrected (Holm over all edges).
         """
-        held = self.effects[:, self.report]
-        p = sign_flip_p(held, seed=seed, n=max(_FLIPS, 100 * len(self.edges)))
-        ends = [bootstrap_mean(row, seed=seed) for row in held]
-        rows = pd.DataFrame(self.edges, columns=["sender", "receiver", "input"]).assign(
-            effect=self.estimate, low=[e.low for e in ends], high=[e.high for e in ends],
-            selection=self.effects[:, self.select].mean(1), p=p, p_corrected=holm(p),
-        )
-        order = [self.edges.index(edge) for edge in self.ranking]
-        return rows.iloc[order].reset_index(drop=True)
+        columns = effect_columns(self.effects, self.select, self.report, seed)
+        table = pd.DataFrame(self.edges, columns=list(Edge._fields)).join(columns)
+        return table.iloc[self._order].reset_index(drop=True)
 
     def significant(self, seed: int = 0) -> list[Edge]:
         """Edges whose held-out effect is not zero (p_corrected < .05), in the ranking's order."""
@@ -169,10 +165,9 @@ class EdgeScores(Tabled):
             InputError: no edges there, or a file that cannot be read.
         """
         described, arrays = kept(folder, "edges", ("effects", "select", "report"))
-        grid = described["grid"]
         return EdgeScores(
             method=described["method"], edges=tuple(Edge(*edge) for edge in described["edges"]),
             **arrays, metric=described["metric"], baseline=described["baseline"],
             forwards=described["forwards"], settings=described["settings"],
-            grid=None if grid is None else SiteGrid(**grid | {"stacks": tuple(grid["stacks"])}),
+            grid=described["grid"] and grid_of(described["grid"]),
         )

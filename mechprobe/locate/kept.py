@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors.numpy import save
 
 from mechprobe.errors import InputError
 from mechprobe.runs import atomic_write
+from mechprobe.sites import SiteGrid
 
 
 def keep(
@@ -56,3 +58,13 @@ def kept(
             return described, {key: file.get_tensor(key) for key in arrays}
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise InputError(f"{path} holds no {name} ({error}); save them again") from None
+
+
+def grid_settings(grid: SiteGrid | None) -> dict[str, Any] | None:
+    """The fields of a grid as plain JSON values."""
+    return None if grid is None else asdict(grid)
+
+
+def grid_of(settings: Mapping[str, Any]) -> SiteGrid:
+    """The grid whose fields were read back from JSON; files of one stack may not name it."""
+    return SiteGrid(**{**settings, "stacks": tuple(settings.get("stacks", ("",)))})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,12 @@ from scipy.stats import spearmanr
 
 from mechprobe.errors import InputError
 from mechprobe.figures import head_map, site_effects
-from mechprobe.locate.kept import keep, kept
+from mechprobe.locate.effects import ALPHA, effect_columns, effect_order
+from mechprobe.locate.kept import grid_of, grid_settings, keep, kept
 from mechprobe.locate.tabled import Tabled
 from mechprobe.sites import Site, SiteGrid, SiteName
-from mechprobe.stats import bootstrap_mean, holm, sign_flip_p
 
 FORMAT = "mechprobe scores 1"
-ALPHA = 0.05
-_FLIPS = 10_000
 _RESIDUAL = re.compile(r"resid (\d+) @ (\d+)")
 
 
@@ -71,8 +69,11 @@ class Scores(Tabled):
     @cached_property
     def ranking(self) -> list[str]:
         """Sites from the largest effect on the selection rows to the smallest."""
-        order = np.argsort(-self.effects[:, self.select].mean(1), kind="stable")
-        return [self.sites[i] for i in order]
+        return [self.sites[i] for i in self._order]
+
+    @cached_property
+    def _order(self) -> Int[np.ndarray, " site"]:
+        return effect_order(self.effects, self.select)
 
     @cached_property
     def estimate(self) -> Float[np.ndarray, " site"]:
@@ -91,19 +92,9 @@ class Scores(Tabled):
         the mean is zero), p_corrected (Holm over all sites). With many sites more signs are
         drawn, so that the correction alone never hides a site.
         """
-        held = self.effects[:, self.report]
-        p = sign_flip_p(held, seed=seed, n=max(_FLIPS, 100 * len(self.sites)))
-        ends = [bootstrap_mean(row, seed=seed) for row in held]
-        table = pd.DataFrame({
-            "site": self.sites,
-            "effect": self.estimate,
-            "low": [e.low for e in ends],
-            "high": [e.high for e in ends],
-            "selection": self.effects[:, self.select].mean(1),
-            "p": p,
-            "p_corrected": holm(p),
-        })
-        return table.set_index("site").loc[self.ranking].reset_index()
+        table = effect_columns(self.effects, self.select, self.report, seed)
+        table.insert(0, "site", self.sites)
+        return table.iloc[self._order].reset_index(drop=True)
 
     def __getitem__(self, site: SiteName) -> pd.Series:
         """A site's row of ``table()``: ``scores["5.1"]["effect"]``, ``scores[(5, 1)]["low"]``.
@@ -203,20 +194,12 @@ class Scores(Tabled):
             InputError: no scores there, or a file that cannot be read.
         """
         described, arrays = kept(folder, "scores", ("effects", "select", "report"))
-        grid = described["grid"]
         return Scores(
             method=described["method"], sites=tuple(described["sites"]), **arrays,
             metric=described["metric"], baseline=described["baseline"],
             forwards=described["forwards"], settings=described["settings"],
-            grid=None if grid is None else SiteGrid(**grid | {"stacks": tuple(grid["stacks"])}),
+            grid=described["grid"] and grid_of(described["grid"]),
         )
-
-
-def grid_settings(grid: SiteGrid | None) -> dict[str, Any] | None:
-    """The fields of a grid as plain JSON values."""
-    if grid is None:
-        return None
-    return asdict(grid)
 
 
 def spearman(first: Scores, second: Scores) -> float:

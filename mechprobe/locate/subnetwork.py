@@ -16,6 +16,7 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from mechprobe.errors import InputError
+from mechprobe.locate.kept import grid_of
 from mechprobe.runs import atomic_write
 from mechprobe.sites import Site, SiteGrid
 
@@ -144,8 +145,7 @@ def unpack(path: Path) -> list[Subnetwork]:
             if described.get("format") != FORMAT:
                 raise InputError(f"{path} is no file of subnetworks; give one that save() wrote")
             arrays = {name: file.get_tensor(name) for name in ARRAYS}
-        sites = described["sites"]
-        grid = SiteGrid(**sites | {"stacks": tuple(sites.get("stacks", ("",)))})
+        grid = grid_of(described["sites"])
         return [
             Subnetwork(sites=grid, **{name: arrays[name][i] for name in ARRAYS}, **rest)
             for i, rest in enumerate(described["members"])
