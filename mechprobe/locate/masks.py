@@ -32,6 +32,9 @@ from mechprobe.tasks.batches import Batch
 from mechprobe.tasks.metrics import kl, label_loss
 from mechprobe.training.fit import StateStore
 
+Loss = Callable[[Tensor, Batch], Tensor]
+Gradients = Callable[[Batch, Tensor, Loss], tuple[Tensor, Tensor]]
+
 REMEMBER = 2**28  # bytes of first-layer results that a search keeps
 
 
@@ -268,7 +271,8 @@ def train_masks(
     store: StateStore | None = None,
     save_every: int = 100,
     on_step: Callable[[int, dict[str, list[float]]], None] | None = None,
-    loss: Callable[[Tensor, Batch], Tensor] | None = None,
+    loss: Loss | None = None,
+    gradients: Gradients | None = None,
 ) -> Float[Tensor, "k site"]:
     """Train K masks together on a frozen model and return their log alpha, float32 [k, site].
 
@@ -282,6 +286,8 @@ def train_masks(
         store: where the state is saved every ``save_every`` steps, and resumed from.
         on_step: called after each step with per-member lists "loss", "closed" and "target".
         loss: mean loss of a batch's logits, instead of the settings' objective.
+        gradients: gives each member's loss [k] and its gate gradients [k, site] from a batch, gates
+            [k, site] and a loss, instead of the engine.
 
     Raises:
         InputError: no data or members; full logits of other batches; the objective "task" with a
@@ -301,15 +307,12 @@ def train_masks(
     if store is not None and (state := store.load()) is not None:
         trainer.restore(state)
     if full_logits is None:
-        needed = loss is None and settings.objective == "kl"
+        needed = loss is None and gradients is None and settings.objective == "kl"
         full_logits = full_model_logits(model, batches) if needed else []
-    engine = engine_for(model, grid, baseline, remember=REMEMBER)
+    gradients = gradients or gradients_for(model, grid, baseline, chunk)
     with frozen(model):
         while trainer.step_number < settings.steps:
-            report = _one_step(
-                model, batches, full_logits, trainer, grid, baseline, order_seed, chunk, loss,
-                engine,
-            )
+            report = _one_step(batches, full_logits, trainer, order_seed, loss, gradients)
             if on_step is not None:
                 on_step(trainer.step_number, report)
             if store is not None and trainer.step_number % save_every == 0:
@@ -335,9 +338,8 @@ def search_inputs(
 
 
 def _one_step(
-    model: HookedModel, batches: Sequence[Batch], full_logits: Sequence[Tensor],
-    trainer: MaskTrainer, grid: SiteGrid, baseline: Baseline, order_seed: int, chunk: int | None,
-    loss: Callable[[Tensor, Batch], Tensor] | None, engine: Engine | None,
+    batches: Sequence[Batch], full_logits: Sequence[Tensor], trainer: MaskTrainer,
+    order_seed: int, loss: Loss | None, gradients: Gradients,
 ) -> dict[str, list[float]]:
     """Forward and backward of all members over the step's micro-batches, then one update."""
     settings, k = trainer.settings, len(trainer.members)
@@ -352,12 +354,7 @@ def _one_step(
         gates, closed = trainer.draw(micro)
         full = full_logits[which] if full_logits else None
         own = loss or partial(mask_loss, full=full)
-        if engine is not None:
-            values, slopes = _by_engine(engine, batch, gates.detach(), own, chunk)
-        else:
-            values, slopes = _by_reference(
-                model, batch, gates.detach(), grid, baseline, own, chunk
-            )
+        values, slopes = gradients(batch, gates.detach(), own)
         losses += values.cpu() / settings.accumulation
         penalty = sparsity_penalty(closed, target, trainer.multipliers)
         torch.autograd.backward(
@@ -375,17 +372,26 @@ def _one_step(
     return {"loss": losses.tolist(), "closed": shares.tolist(), "target": target.tolist()}
 
 
+def gradients_for(
+    model: HookedModel, grid: SiteGrid, baseline: Baseline, chunk: int | None = None
+) -> Gradients:
+    """Each member's loss and gate gradients by the engine, or by hooks where it does not run."""
+    engine = engine_for(model, grid, baseline, remember=REMEMBER)
+    if engine is None:
+        return partial(_by_reference, model, grid, baseline, chunk)
+    return partial(_by_engine, engine, chunk)
+
+
 def _by_engine(
-    engine: Engine, batch: Batch, gates: Tensor, loss: Callable[[Tensor, Batch], Tensor],
-    chunk: int | None,
+    engine: Engine, chunk: int | None, batch: Batch, gates: Tensor, loss: Loss
 ) -> tuple[Tensor, Tensor]:
     """Each member's loss and its gradient; none is asked for where a gate is clamped to 0 or 1."""
     return engine.gradients(batch, gates, loss, wanted=(gates > 0) & (gates < 1), at_once=chunk)
 
 
 def _by_reference(
-    model: HookedModel, batch: Batch, gates: Tensor, grid: SiteGrid, baseline: Baseline,
-    loss: Callable[[Tensor, Batch], Tensor], chunk: int | None,
+    model: HookedModel, grid: SiteGrid, baseline: Baseline, chunk: int | None, batch: Batch,
+    gates: Tensor, loss: Loss,
 ) -> tuple[Tensor, Tensor]:
     """The same by hooks and autograd, for what the engine does not run."""
     leaf = gates.requires_grad_(True)

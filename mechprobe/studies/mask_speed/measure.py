@@ -14,7 +14,7 @@ from torch import Tensor
 from mechprobe.gates.engine import Engine
 from mechprobe.gates.kernels.product import product
 from mechprobe.runs import progress
-from mechprobe.studies.mask_speed.rivals import Hooks, Published, Vmapped
+from mechprobe.studies.mask_speed.rivals import Hooks, Published, Vmapped, means
 from mechprobe.studies.mask_speed.shapes import SHAPES, Case, Shape
 
 Row = dict[str, Any]
@@ -73,9 +73,9 @@ def steps(
     runs: dict[str, tuple[int, Run]] = {"engine": (k, ours)}
     losses, slopes = ours()
     if "published" in rivals:
-        published = Published(case)
-        compare(published(gates[0]), (losses[0], slopes[0]), wanted[0])
-        runs["published"] = (1, lambda: published(gates[0]))
+        published = Published(case.model, case.grid, means(case))
+        compare(published(gates[0], case.batch), (losses[0], slopes[0]), wanted[0])
+        runs["published"] = (1, lambda: published(gates[0], case.batch))
     if "hooks" in rivals:
         hooks = Hooks(case)
         compare(hooks(gates[0]), (losses[0], slopes[0]), wanted[0])

@@ -15,18 +15,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mechprobe.models import build_encoder, to_hf
-from mechprobe.sites import Site
+from mechprobe.models import HookedClassifier, build_encoder, to_hf
+from mechprobe.sites import Site, SiteGrid
 from mechprobe.studies.mask_speed.shapes import VOCABULARY, Case
+from mechprobe.tasks.batches import Batch
 from mechprobe.tasks.metrics import kl
 
 Result = tuple[Tensor, Tensor]
 
 
-def split(case: Case, gates: Tensor) -> tuple[Tensor, Tensor]:
+def split(grid: SiteGrid, gates: Tensor) -> tuple[Tensor, Tensor]:
     """Gates [site] as heads [layer, head] and MLPs [layer]."""
-    n = case.grid.n_head_sites
-    return gates[..., :n].unflatten(-1, (-1, case.shape.n_heads)), gates[..., n:]
+    n = grid.n_head_sites
+    return gates[..., :n].unflatten(-1, (grid.n_layers, -1)), gates[..., n:]
 
 
 def means(case: Case) -> Mapping[Site, Tensor]:
@@ -37,13 +38,10 @@ def means(case: Case) -> Mapping[Site, Tensor]:
 class Published:
     """One run a subnetwork: the full model and the masked one in every step."""
 
-    def __init__(self, case: Case) -> None:
-        self.case, self.hf = case, to_hf(case.model).requires_grad_(False)
-        self.inputs: dict[str, Any] = {
-            "input_ids": case.batch.tokens, "token_type_ids": case.batch.segments,
-            "attention_mask": case.batch.attention_mask,
-        }
-        values = means(case)
+    def __init__(
+        self, model: HookedClassifier, grid: SiteGrid, values: Mapping[Site, Tensor]
+    ) -> None:
+        self.grid, self.hf = grid, to_hf(model).requires_grad_(False)
         body: Any = self.hf.bert.encoder  # pyright: ignore[reportAttributeAccessIssue]
         self.gates: Tensor | None = None
         for layer, block in enumerate(body.layer):
@@ -55,7 +53,7 @@ class Published:
         def hook(module: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor] | None:
             if self.gates is None:
                 return None
-            g = split(self.case, self.gates)[0][layer]
+            g = split(self.grid, self.gates)[0][layer]
             z = inputs[0].unflatten(-1, (len(g), -1))
             return (((z - mean) * g[:, None] + mean).flatten(2),)
 
@@ -65,17 +63,21 @@ class Published:
         def hook(module: Any, inputs: Any, out: Tensor) -> Tensor | None:
             if self.gates is None:
                 return None
-            return (out - mean) * split(self.case, self.gates)[1][layer] + mean
+            return (out - mean) * split(self.grid, self.gates)[1][layer] + mean
 
         return hook
 
-    def __call__(self, gates: Tensor) -> Result:
+    def __call__(self, gates: Tensor, batch: Batch) -> Result:
+        inputs: dict[str, Any] = {
+            "input_ids": batch.tokens, "token_type_ids": batch.segments,
+            "attention_mask": batch.attention_mask,
+        }
         leaf = gates.clone().requires_grad_()
         self.gates = None
         with torch.no_grad():
-            full = self.hf(**self.inputs).logits
+            full = self.hf(**inputs).logits
         self.gates = leaf
-        loss = kl(full, self.hf(**self.inputs).logits).mean()
+        loss = kl(full, self.hf(**inputs).logits).mean()
         (slope,) = torch.autograd.grad(loss, leaf)
         return loss.detach(), slope
 
@@ -97,7 +99,7 @@ class Hooks:
 
     def logits(self, gates: Tensor) -> Tensor:
         """Logits of one gate vector."""
-        heads, mlps = split(self.case, gates)
+        heads, mlps = split(self.case.grid, gates)
         hooks = []
         for layer in range(self.case.shape.n_layers):
             head, mlp = self.values[Site("head", layer)], self.values[Site("mlp", layer)]
@@ -135,7 +137,7 @@ class Vmapped:
     def loss(self, gates: Tensor) -> Tensor:
         """Loss of one gate vector [site]."""
         w, x = self.weights, self.stream
-        heads, mlps = split(self.case, gates)
+        heads, mlps = split(self.case.grid, gates)
         for layer in range(self.case.shape.n_layers):
             name = f"blocks.{layer}"
             q, k, v = (

@@ -10,74 +10,28 @@ KL from the full model of the binary subnetworks on held-out examples.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from mechprobe.gates.baselines import mean_baseline
 from mechprobe.locate.hard_concrete import sample, uniform_noise
 from mechprobe.locate.masks import (
     MaskSettings,
     Member,
     batch_at,
-    full_model_logits,
     published_settings,
     scaled,
     train_masks,
 )
-from mechprobe.locate.search import binarise, score_members
-from mechprobe.models import HookedClassifier, load_model, site_grid
 from mechprobe.runs.checkpoint import Checkpoint
 from mechprobe.runs.files import atomic_write
-from mechprobe.studies.heuristic_core.data import open_task, prepare
-from mechprobe.studies.heuristic_core.settings import Settings
+from mechprobe.studies.mask_speed.laptop import Laptop, clock
 from mechprobe.studies.mask_speed.rivals import Published
-from mechprobe.studies.mask_speed.shapes import Case, Shape
 
 Row = dict[str, Any]
-
-
-class Laptop:
-    """A trained classifier of a heuristic-core run, its search data and its held-out data."""
-
-    def __init__(self, run: Path) -> None:
-        config = json.loads((run / "config.json").read_text(encoding="utf-8"))["settings"]
-        names = {field.name for field in fields(Settings)}
-        values = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in config.items() if k in names
-        }
-        settings = Settings(**cast(dict[str, Any], values))
-        last = sorted((run / "models" / "model-0").iterdir())[-1]
-        model = load_model(last)
-        assert isinstance(model, HookedClassifier)
-        self.model = model.requires_grad_(False)
-        tokenizer: Any = model.tokenizer
-        self.data = prepare(settings, open_task(settings), tokenizer)
-        self.batches = list(self.data.mask_batches)
-        self.grid = site_grid(self.model)
-        self.baseline = mean_baseline(self.model, self.batches, self.grid)
-        self.full = full_model_logits(self.model, self.batches)
-
-    def score(self, log_alpha: Tensor, members: Sequence[Member], settings: MaskSettings
-              ) -> list[dict[str, float]]:
-        """KL and accuracy of each binary subnetwork on held-out in-domain examples."""
-        found = [
-            binarise(row, member, self.grid, settings, "mean")
-            for row, member in zip(log_alpha, members, strict=True)
-        ]
-        dev = self.data.dev
-        return score_members(self.model, dev.batches, found, self.baseline, dev.accept)
-
-
-def clock() -> float:
-    """CPU seconds of the process with one thread, else seconds by the clock."""
-    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 
 def learn(
@@ -101,20 +55,16 @@ def learn(
 
 def published_step(laptop: Laptop, sparsity: float, n: int = 24) -> list[float]:
     """Seconds of each of n micro-batches of one subnetwork as published: both models, autograd."""
-    cfg, settings = laptop.model.cfg, published_settings(sparsity)
+    settings = published_settings(sparsity)
+    step = Published(laptop.model, laptop.grid, laptop.stands)
     found = []
     for draw in range(n + 2):
         batch = laptop.batches[batch_at(draw, len(laptop.batches), 0)]
-        case = Case.__new__(Case)
-        case.shape = Shape("laptop", cfg.n_layers, cfg.d_model, cfg.n_heads, cfg.n_ctx, len(batch))
-        case.model, case.batch, case.grid = laptop.model, batch, laptop.grid
-        case.baseline = laptop.baseline
-        step = Published(case)
         alpha = torch.full((len(laptop.grid),), settings.init, requires_grad=True)
         optimiser = torch.optim.AdamW([alpha], lr=settings.lr)
         began = clock()
         gates = sample(alpha, uniform_noise(0, draw, len(laptop.grid)))
-        _, slope = step(gates.detach())
+        _, slope = step(gates.detach(), batch)
         torch.autograd.backward([gates, 1 - gates.mean()], [slope, torch.tensor(1.0)])
         optimiser.step()
         if draw > 1:

@@ -11,7 +11,7 @@ from mechprobe.gates.engine import Engine
 from mechprobe.studies.mask_speed import command
 from mechprobe.studies.mask_speed.measure import arithmetic, compare, rounds, rows_of
 from mechprobe.studies.mask_speed.report import keep, page
-from mechprobe.studies.mask_speed.rivals import Hooks, Published, Vmapped
+from mechprobe.studies.mask_speed.rivals import Hooks, Published, Vmapped, means
 from mechprobe.studies.mask_speed.shapes import SHAPES, Case, Shape
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -29,9 +29,10 @@ def test_the_rivals_give_the_engine_s_numbers(case):
     engine = Engine(case.model, case.grid, case.baseline)
     losses, slopes = engine.gradients(case.batch, gates, case.loss, wanted=wanted)
     assert slopes.abs().max() > 0
-    published, hooks = Published(case), Hooks(case)
+    published = Published(case.model, case.grid, means(case))
+    hooks = Hooks(case)
     for k in range(3):
-        compare(published(gates[k]), (losses[k], slopes[k]), wanted[k])
+        compare(published(gates[k], case.batch), (losses[k], slopes[k]), wanted[k])
         compare(hooks(gates[k]), (losses[k], slopes[k]), wanted[k])
     found = Vmapped(case)(gates)
     compare((found[0][1], found[1][1]), (losses[1], slopes[1]), wanted[1])

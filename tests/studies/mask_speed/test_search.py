@@ -11,7 +11,8 @@ import torch
 from mechprobe.gates.baselines import mean_baseline
 from mechprobe.locate.masks import MaskSettings, full_model_logits
 from mechprobe.models import site_grid
-from mechprobe.studies.mask_speed.search import Laptop, learn, published_step, summary
+from mechprobe.studies.mask_speed.laptop import Laptop
+from mechprobe.studies.mask_speed.search import learn, published_step, summary
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
