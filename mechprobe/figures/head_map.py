@@ -41,6 +41,7 @@ def head_map(
     marked: Collection[Site] = (),
     number: str = ".2f",
     columns: str = "head",
+    first: int = 0,
     width: float = COLUMN,
 ) -> Figure:
     """One value a head (and an MLP layer), layers downwards; NaN is left blank.
@@ -51,6 +52,7 @@ def head_map(
         marked: sites with a frame around them (a core, say).
         number: format of the numbers written into the cells, where they fit.
         columns: what stands side by side, when it is not heads (token positions, say).
+        first: number of the first column.
     """
     low, high = limits or _limits(values, mlps, diverging)
     figure = new_figure(width, _height(width, values.shape, 1, mlps is not None))
@@ -59,6 +61,8 @@ def head_map(
     frame = INK if diverging else COLOURS[1]
     _panel(axes, values, mlps, scale, number, marked, (width - 1.1) * 72, title, frame)
     axes.set_xlabel(columns)
+    if first:
+        axes.set_xticks(axes.get_xticks(), [f"{first + tick:g}" for tick in axes.get_xticks()])
     colour_bar(figure, [axes], scale, unit)
     return figure
 

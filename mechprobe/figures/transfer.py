@@ -80,7 +80,7 @@ def gains(table: pd.DataFrame, *, width: float = COLUMN) -> Figure:
 
 
 def memory_and_transfer(table: pd.DataFrame, *, width: float = COLUMN) -> Figure:
-    """Memory of the auxiliary task and the gain it gives, over its training, a line a set.
+    """Memory of the auxiliary task (%) and the gain it gives (points), a line a set.
 
     Args:
         table: columns set, step, memory, delta, shares.
@@ -90,7 +90,8 @@ def memory_and_transfer(table: pd.DataFrame, *, width: float = COLUMN) -> Figure
     """
     require(table, ["set", "step", "memory", "delta"], "memory_and_transfer")
     figure = new_figure(width, 0.8 * width)
-    axes = dress(figure.add_subplot(), x="steps on the auxiliary task", y="%", grid="y")
+    axes = dress(figure.add_subplot(), x="steps on the auxiliary task", y="% (gain: points)",
+                 grid="y")
     for i, (_, part) in enumerate(table.groupby("set")):
         for k, (column, name) in enumerate(
             (("memory", "auxiliary pairs right"), ("delta", "gain in generalisation"))
@@ -103,5 +104,5 @@ def memory_and_transfer(table: pd.DataFrame, *, width: float = COLUMN) -> Figure
     axes.set_xticks(steps, [f"{step:g}" for step in steps])
     axes.set_xticks([], minor=True)
     axes.set_ylim(min(-5.0, 110 * float(table["delta"].min())), 105)
-    legend_below(figure, axes)
+    legend_below(figure, axes, note="one line a set (its own vocabulary and weights)")
     return figure

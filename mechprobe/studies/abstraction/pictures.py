@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ from mechprobe.figures.transfer import gains, memory_and_transfer, procedure_bar
 from mechprobe.runs import Run
 from mechprobe.sites import Site
 from mechprobe.studies.abstraction.settings import Settings
+from mechprobe.studies.report_parts import Gallery
 
 
 def draw(
@@ -20,12 +20,8 @@ def draw(
     timelines: Sequence[pd.DataFrame],
 ) -> dict[str, str]:
     """Draw every figure; name -> path of its PNG inside the run folder."""
-    drawn: dict[str, str] = {}
-
-    def keep(name: str, figure: Any, data: pd.DataFrame | None) -> None:
-        figures.save_figure(figure, run.path(f"figures/{name}"), data)
-        drawn[name] = f"figures/{name}.png"
-
+    gallery = Gallery(run)
+    keep = gallery.keep
     keep("procedures", procedure_bars(procedures), procedures)
     keep("gains", gains(gained), gained)
     if timelines:
@@ -46,7 +42,7 @@ def draw(
         keep(f"closing-{order}", figures.closing_curve(
             table, unit="log probability (nats)", title=f"{order} heads closed first",
         ), table)
-    return drawn
+    return gallery.drawn
 
 
 def head_maps(table: pd.DataFrame) -> list[tuple[str, np.ndarray, list[Site]]]:

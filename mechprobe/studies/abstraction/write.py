@@ -26,6 +26,7 @@ from mechprobe.studies.abstraction.pictures import draw
 from mechprobe.studies.abstraction.settings import Settings
 from mechprobe.studies.abstraction.timeline import point_steps, timeline
 from mechprobe.studies.claims import Claim, percent
+from mechprobe.studies.report_parts import Parts, write_tables
 
 QUESTION = (
     "Does the model reuse concepts it learnt on one task for another, when does it come to, and in "
@@ -55,8 +56,7 @@ def write_results(settings: Settings, run: Run, found: Found, command: str | Non
         )
     if settings.mutations:
         tables["mutations"] = mutation_table(settings, found)
-    for name, table in tables.items():
-        run.write_table(f"tables/{name}.csv", table)
+    paths = write_tables(run, tables)
     drawn = draw(settings, run, tables["procedures"], tables["gains"], [t for t, _ in times])
     claims = judge_all(settings, run, found, tried, first, times, tables.get("mutations"))
     run.write_json("report.json", {
@@ -64,7 +64,7 @@ def write_results(settings: Settings, run: Run, found: Found, command: str | Non
         "question": QUESTION,
         "summary": summary(settings, tried),
         "claims": [claim.as_dict() for claim in claims],
-        "sections": sections(settings, tables, drawn),
+        "sections": sections(settings, paths, drawn),
         "notes": notes(settings),
         "command": command or "",
     })
@@ -133,19 +133,10 @@ def summary(settings: Settings, tried: Sequence[Probe]) -> list[str]:
 
 
 def sections(
-    settings: Settings, tables: Mapping[str, pd.DataFrame], drawn: Mapping[str, str]
+    settings: Settings, tables: Mapping[str, str], drawn: Mapping[str, str]
 ) -> list[dict]:
     """The report's sections; what a preset does not produce is left out."""
-
-    def section(title: str, text: str, table_names: dict[str, str],
-                figure_names: dict[str, str]) -> dict:
-        return {
-            "title": title, "text": [text],
-            "tables": [{"file": f"tables/{n}.csv", "caption": c} for n, c in table_names.items()],
-            "figures": [{"file": drawn[n], "caption": c} for n, c in figure_names.items()
-                        if n in drawn],
-        }
-
+    section = Parts(tables, drawn).section
     first = settings.baselines[0]
     found = [
         section(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from mechprobe import figures
 from mechprobe.runs import Run
@@ -13,62 +14,88 @@ from mechprobe.stats import empirical_p
 from mechprobe.studies.heuristic_core.attention import KINDS
 from mechprobe.studies.heuristic_core.results import AtSparsity, Results, rows_where
 from mechprobe.studies.heuristic_core.settings import Settings
+from mechprobe.studies.report_parts import Gallery
 
 
 def draw(settings: Settings, results: Results, run: Run, score_groups: tuple[str, ...]
          ) -> dict[str, str]:
     """Draw every figure; returns name -> path of its PNG inside the run folder."""
-    drawn: dict[str, str] = {}
+    gallery = Gallery(run)
+    draw_spread(settings, results, score_groups, gallery)
+    draw_frequency(results, gallery)
+    for at in results.final:
+        draw_similarity(at, gallery)
+        draw_core(at, gallery)
+    draw_curves(settings, results, gallery)
+    return gallery.drawn
 
-    def keep(name: str, figure: object, data: pd.DataFrame | None) -> None:
-        figures.save_figure(figure, run.path(f"figures/{name}"), data)  # pyright: ignore
-        drawn[name] = f"figures/{name}.png"
 
+def draw_spread(
+    settings: Settings, results: Results, score_groups: tuple[str, ...], gallery: Gallery
+) -> None:
+    """Accuracy of the first model's subnetworks, by domain and out-of-domain sub-case."""
     shown = final_members(settings, results)
     names = {"in_domain": "in domain", "out_of_domain": "out of domain",
              **{g: f"  {g}" for g in score_groups}}
-    full = {"in_domain": results.models[results.models.model == 0].iloc[-1].in_domain,
-            "out_of_domain": results.models[results.models.model == 0].iloc[-1].out_of_domain,
-            **{g: results.full_groups[g] for g in score_groups}}
-    keep("spread", figures.accuracy_spread(
+    full = {**full_model(results), **{g: results.full_groups[g] for g in score_groups}}
+    gallery.keep("spread", figures.accuracy_spread(
         shown, names, full=full, by="sites closed", width=figures.PAGE,
         title=f"{len(shown)} subnetworks of one model",
     ), shown.filter(["seed", "sparsity", *names]))
-    keep("keep-frequency", figures.keep_frequency(
-        {f"{at.plan.sparsity:.0%} closed": at.found.frequency() for at in results.final},
-        results.final[0].found.sites, n_members=[len(at.found) for at in results.final],
+
+
+def draw_frequency(results: Results, gallery: Gallery) -> None:
+    """How often each site is kept, a map a sparsity."""
+    sites = results.final[0].found.sites
+    kept = {at.plan.sparsity: at.found.frequency() for at in results.final}
+    gallery.keep("keep-frequency", figures.keep_frequency(
+        {f"{sparsity:.0%} closed": frequency for sparsity, frequency in kept.items()},
+        sites, n_members=[len(at.found) for at in results.final],
     ), pd.DataFrame({
-        "site": [str(s) for s in results.final[0].found.sites],
-        **{f"{at.plan.sparsity:g}": at.found.frequency() for at in results.final},
+        "site": [str(s) for s in sites], **{f"{sparsity:g}": f for sparsity, f in kept.items()}
     }))
-    for at in results.final:
-        tag = f"{at.plan.sparsity:g}"
-        order = at.found.cluster()
-        similarity = at.found.jaccard()[np.ix_(order, order)]
-        seeds = [str(at.found[i].seed) for i in order]
-        keep(f"jaccard-{tag}", figures.jaccard_matrix(similarity, seeds, axis="seed"),
-             pd.DataFrame(similarity, index=seeds, columns=seeds).reset_index(names="seed"))
-        keep(f"overlap-{tag}", figures.bars_with_null(at.overlap), at.overlap)
-        if at.attention_core is not None and at.attention_heads is not None:
-            p = dict(zip(at.attention_core["attention"], at.attention_core["p"], strict=True))
-            keep(f"attention-{tag}", figures.attention_profile(
-                at.attention_heads, list(KINDS), p=p), at.attention_heads)
-        if at.core_tests is not None:
-            core = core_beside_random(at.core_tests)
-            keep(f"core-{tag}", figures.bars_with_null(
-                core, label="heads", panel="test", scale=100, unit="(accuracy, %)",
-                null="random sets (mean, range)",
-            ), core)
-        if at.dependence is not None:
-            paths = path_table(at.dependence)
-            keep(f"dependence-{tag}", figures.bars_with_null(
-                paths, label="path", panel=None, unit="drop of log odds out of domain (nats)",
-                null="random heads closed (mean, range)",
-            ), paths)
-        if at.edits is not None:
-            keep(f"edits-{tag}", edits_map(at, at.edits), at.edits)
+
+
+def draw_similarity(at: AtSparsity, gallery: Gallery) -> None:
+    """How alike the subnetworks of one sparsity are, and their overlap beside random sets."""
+    tag = f"{at.plan.sparsity:g}"
+    order = at.found.cluster()
+    similarity = at.found.jaccard()[np.ix_(order, order)]
+    seeds = [str(at.found[i].seed) for i in order]
+    gallery.keep(
+        f"jaccard-{tag}", figures.jaccard_matrix(similarity, seeds, axis="seed"),
+        pd.DataFrame(similarity, index=seeds, columns=seeds).reset_index(names="seed"),
+    )
+    gallery.keep(f"overlap-{tag}", figures.bars_with_null(at.overlap), at.overlap)
+
+
+def draw_core(at: AtSparsity, gallery: Gallery) -> None:
+    """What was tested of the core at one sparsity; nothing where no tests ran."""
+    tag = f"{at.plan.sparsity:g}"
+    if at.attention_core is not None and at.attention_heads is not None:
+        p = dict(zip(at.attention_core["attention"], at.attention_core["p"], strict=True))
+        gallery.keep(f"attention-{tag}", figures.attention_profile(
+            at.attention_heads, list(KINDS), p=p), at.attention_heads)
+    if at.core_tests is not None:
+        core = core_beside_random(at.core_tests)
+        gallery.keep(f"core-{tag}", figures.bars_with_null(
+            core, label="heads", panel="test", scale=100, unit="(accuracy, %)",
+            null="random sets (mean, range)",
+        ), core)
+    if at.dependence is not None:
+        paths = path_table(at.dependence)
+        gallery.keep(f"dependence-{tag}", figures.bars_with_null(
+            paths, label="path", panel=None, unit="drop of log odds out of domain (nats)",
+            null="random heads closed (mean, range)",
+        ), paths)
+    if at.edits is not None:
+        gallery.keep(f"edits-{tag}", edits_map(at, at.edits), at.edits)
+
+
+def draw_curves(settings: Settings, results: Results, gallery: Gallery) -> None:
+    """Accuracy over training and over sparsity, where there is more than one of them."""
     if len(results.emergence) > 1:
-        keep("emergence", figures.emergence(
+        gallery.keep("emergence", figures.emergence(
             results.emergence,
             accuracy={"full_in_domain": "full model, in domain",
                       "full_out_of_domain": "full model, out of domain",
@@ -78,12 +105,17 @@ def draw(settings: Settings, results: Results, run: Run, score_groups: tuple[str
         ), results.emergence)
     curve = sparsity_means(results)
     if len(curve) > 1:
-        keep("sparsity", figures.sparsity_curve(
+        gallery.keep("sparsity", figures.sparsity_curve(
             curve, {"in_domain": "in domain", "out_of_domain": "out of domain"},
             members=final_members(settings, results, every=True), bars="lowest to highest",
-            full={k: full[k] for k in ("in_domain", "out_of_domain")},
+            full=full_model(results),
         ), curve)
-    return drawn
+
+
+def full_model(results: Results) -> dict[str, float]:
+    """The first model's own accuracy at its last step, in domain and out."""
+    last = results.models[results.models.model == 0].iloc[-1]
+    return {name: last[name] for name in ("in_domain", "out_of_domain")}
 
 
 def final_members(settings: Settings, results: Results, *, every: bool = False) -> pd.DataFrame:
@@ -141,7 +173,7 @@ def path_table(dependence: pd.DataFrame) -> pd.DataFrame:
     }])
 
 
-def edits_map(at: AtSparsity, edits: pd.DataFrame) -> object:
+def edits_map(at: AtSparsity, edits: pd.DataFrame) -> Figure:
     """Change of out-of-domain accuracy when each head of the best subnetwork is flipped."""
     grid = at.found.sites
     change = edits.set_index("head")["out_of_domain_change"]

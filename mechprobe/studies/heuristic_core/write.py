@@ -12,6 +12,7 @@ from mechprobe.studies.heuristic_core.results import Results, gather, searched_s
 from mechprobe.studies.heuristic_core.search import mask_settings
 from mechprobe.studies.heuristic_core.settings import Settings
 from mechprobe.studies.heuristic_core.verdict import percent
+from mechprobe.studies.report_parts import Parts, write_tables
 
 QUESTION = (
     "Does one fine-tuned model contain many subnetworks that agree in domain and differ out of "
@@ -22,7 +23,7 @@ QUESTION = (
 def write_results(settings: Settings, data: StudyData, run: Run, command: str | None) -> None:
     """Gather finished units, judge the claims, draw the figures and write ``report.json``."""
     results = gather(settings, data, run)
-    tables = write_tables(results, run)
+    tables = write_tables(run, gathered_tables(results))
     drawn = draw(settings, results, run, data.score_groups)
     claims = [claim.as_dict() for claim in judge_all(settings, results)]
     run.write_json("report.json", {
@@ -37,8 +38,8 @@ def write_results(settings: Settings, data: StudyData, run: Run, command: str | 
     })
 
 
-def write_tables(results: Results, run: Run) -> dict[str, str]:
-    """Write each table as CSV; name -> path inside the run folder."""
+def gathered_tables(results: Results) -> dict[str, pd.DataFrame]:
+    """The tables made of more than one unit, by name."""
     whole: dict[str, pd.DataFrame] = {
         "subnetworks": results.members, "full-models": results.models,
         "sub-cases": results.groups, "spread": results.spreads,
@@ -51,10 +52,7 @@ def write_tables(results: Results, run: Run) -> dict[str, str]:
         whole[f"overlap-sparsity-{tag}"] = at.overlap
         if at.necessity is not None:
             whole[f"necessity-sparsity-{tag}"] = at.necessity
-    for name, table in whole.items():
-        run.write_table(f"tables/{name}.csv", table)
-    there = sorted(path.stem for path in run.path("tables").glob("*.csv"))
-    return {name: f"tables/{name}.csv" for name in there if name not in whole or len(whole[name])}
+    return whole
 
 
 def summary(settings: Settings, results: Results) -> list[str]:
@@ -94,17 +92,7 @@ def sections(
     settings: Settings, results: Results, tables: dict[str, str], drawn: dict[str, str]
 ) -> list[dict]:
     """The report's sections; what a preset does not produce is left out."""
-
-    def section(title: str, text: list[str], table_names: dict[str, str],
-                figure_names: dict[str, str]) -> dict:
-        return {
-            "title": title, "text": text,
-            "tables": [{"file": tables[n], "caption": c} for n, c in table_names.items()
-                       if n in tables],
-            "figures": [{"file": drawn[n], "caption": c} for n, c in figure_names.items()
-                        if n in drawn],
-        }
-
+    section = Parts(tables, drawn).section
     tags = {f"{at.plan.sparsity:g}": at for at in results.final}
 
     def each(name: str, caption: str, mark: str = "") -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from mechprobe import figures
 from mechprobe.runs import Run
@@ -21,19 +20,7 @@ from mechprobe.studies.hierarchy.settings import Settings
 from mechprobe.studies.hierarchy.specs import grammar_of
 from mechprobe.studies.hierarchy.trajectory import BLOCKS, FILTERS
 from mechprobe.studies.hierarchy.verdict_training import model_label
-
-
-class Gallery:
-    """Saves figures under ``figures/`` and remembers where."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.drawn: dict[str, str] = {}
-
-    def keep(self, name: str, figure: Figure, data: pd.DataFrame) -> None:
-        """Write one figure and its numbers."""
-        figures.save_figure(figure, self.run.path(f"figures/{name}"), data)
-        self.drawn[name] = f"figures/{name}.png"
+from mechprobe.studies.report_parts import Gallery
 
 
 def draw(settings: Settings, results: Results, run: Run) -> dict[str, str]:
@@ -119,13 +106,13 @@ def draw_probes(model: ModelResults, name: str, gallery: Gallery) -> None:
     """Probe accuracy, layers down, heights across."""
     assert model.probes is not None
     trained = records(model.probes, weights="trained")
-    shape = [1 + max(row[axis] for row in trained) for axis in ("layer", "height")]
-    values = np.full(shape, np.nan)
+    layers, heights = (max(row[axis] for row in trained) for axis in ("layer", "height"))
+    values = np.full((layers + 1, heights), np.nan)
     for row in trained:
-        values[row["layer"], row["height"]] = row["mlp"]
+        values[row["layer"], row["height"] - 1] = row["mlp"]
     gallery.keep(f"probes-{name}", figures.head_map(
         values, title=f"{model_label(model)}: ancestor probes", unit="accuracy",
-        limits=(0.0, 1.0), columns="height of the ancestor",
+        limits=(0.0, 1.0), columns="height of the ancestor", first=1,
     ), model.probes)
 
 

@@ -11,6 +11,7 @@ from mechprobe.studies.hierarchy.pictures import draw
 from mechprobe.studies.hierarchy.results import Results, gather, rise_then_fall
 from mechprobe.studies.hierarchy.settings import Settings
 from mechprobe.studies.hierarchy.verdict_training import all_final, compressed
+from mechprobe.studies.report_parts import Parts, write_tables
 
 QUESTION = (
     "In which order does a vanilla encoder learn the levels of a hierarchy, does it come to exact "
@@ -22,7 +23,7 @@ QUESTION = (
 def write_results(settings: Settings, run: Run, command: str | None) -> None:
     """Gather finished units, judge the claims, draw the figures and write ``report.json``."""
     results = gather(settings, run)
-    tables = write_tables(results, run)
+    tables = write_tables(run, gathered_tables(results))
     drawn = draw(settings, results, run)
     run.write_json("report.json", {
         "title": f"Hierarchical filtering: {settings.preset} preset",
@@ -35,8 +36,8 @@ def write_results(settings: Settings, run: Run, command: str | None) -> None:
     })
 
 
-def write_tables(results: Results, run: Run) -> dict[str, str]:
-    """Write the gathered tables as CSV; name -> path inside the run folder, of all there are."""
+def gathered_tables(results: Results) -> dict[str, pd.DataFrame]:
+    """The tables made of more than one unit, by name."""
     every = list(results.models.values())
     whole = {
         "bars": bar_table(results),
@@ -50,10 +51,7 @@ def write_tables(results: Results, run: Run) -> dict[str, str]:
     root = results.main("root", 0)
     if root is not None:
         whole["rise-and-fall"] = rise_then_fall(root)
-    for name, table in whole.items():
-        run.write_table(f"tables/{name}.csv", table)
-    there = sorted(path.stem for path in run.path("tables").glob("*.csv"))
-    return {name: f"tables/{name}.csv" for name in there if name not in whole or len(whole[name])}
+    return whole
 
 
 def summary(results: Results) -> list[str]:
@@ -76,17 +74,7 @@ def summary(results: Results) -> list[str]:
 
 def sections(results: Results, tables: dict[str, str], drawn: dict[str, str]) -> list[dict]:
     """The report's sections; what a preset does not produce is left out."""
-
-    def section(title: str, text: list[str], table_names: dict[str, str],
-                figure_names: dict[str, str]) -> dict:
-        return {
-            "title": title, "text": text,
-            "tables": [{"file": tables[n], "caption": c} for n, c in table_names.items()
-                       if n in tables],
-            "figures": [{"file": drawn[n], "caption": c} for n, c in figure_names.items()
-                        if n in drawn],
-        }
-
+    section = Parts(tables, drawn).section
     names = list(results.models)
 
     def each(name: str, caption: str) -> dict[str, str]:
