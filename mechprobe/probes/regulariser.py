@@ -27,6 +27,8 @@ class TopologyRegulariser(nn.Module):
         labels: "exact" or "greedy" pseudo-labels.
         pulled: label of the sentences that are pulled; None pulls all of them.
         special: token ids that are no words (padding is left out by the mask).
+        reverse: pull towards the labels read backwards, as X_essp does: a pull of the same kind
+            without a tree of the sentence, the null of what the regulariser does.
 
     Raises:
         InputError: a map that is no matrix, or an unknown kind of labels.
@@ -40,6 +42,7 @@ class TopologyRegulariser(nn.Module):
         labels: str = "exact",
         pulled: int | None = 1,
         special: Collection[int] = (),
+        reverse: bool = False,
     ) -> None:
         super().__init__()
         if b.dim() != 2:
@@ -47,7 +50,7 @@ class TopologyRegulariser(nn.Module):
         if labels not in LABELLINGS:
             raise InputError(f"labels {labels!r} are unknown; expected {' or '.join(LABELLINGS)}")
         self.b = nn.Parameter(b.detach().clone(), requires_grad=trained)
-        self.labels, self.pulled = labels, pulled
+        self.labels, self.pulled, self.reverse = labels, pulled, reverse
         self.special = torch.tensor(sorted(special), dtype=torch.long)
 
     def forward(
@@ -60,7 +63,7 @@ class TopologyRegulariser(nn.Module):
         """L_probe: errors of the pulled sentences' tokens over the number of all tokens."""
         real = self.real(tokens, mask)
         nu = squared_norms(self.b.to(vectors)[None], vectors[None])[0]
-        errors = profile_errors(nu, real, self.labels)
+        errors = profile_errors(nu, real, self.labels, reverse=self.reverse)
         if self.pulled is not None:
             errors = errors * (labels == self.pulled)[:, None]
         return errors.sum() / real.sum().clamp(min=1)

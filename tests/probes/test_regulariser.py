@@ -32,6 +32,18 @@ def test_the_loss_is_the_papers_sum_over_words(labels, pulled):
     assert extra(VECTORS, TOKENS, MASK, LABELS).item() == pytest.approx(total / count, rel=1e-5)
 
 
+def test_the_null_pulls_towards_the_levels_read_backwards():
+    extra = TopologyRegulariser(B, special=(2, 3, 0), reverse=True)
+    total, count = 0.0, 0
+    for row in range(3):
+        places = [i for i in range(5) if int(TOKENS[row, i]) not in (0, 2, 3)]
+        count += len(places)
+        nu = (VECTORS[row, places] @ B).square().sum(-1)
+        level = pseudo_labels(nu, torch.ones(len(nu), dtype=torch.bool)).flip(0)
+        total += (nu - level).square().sum().item() * int(LABELS[row])
+    assert extra(VECTORS, TOKENS, MASK, LABELS).item() == pytest.approx(total / count, rel=1e-5)
+
+
 def test_only_pulled_sentences_feel_it_and_only_a_trained_probe_moves():
     vectors = VECTORS.clone().requires_grad_()
     frozen = TopologyRegulariser(B, special=(2, 3, 0))

@@ -33,12 +33,21 @@ from mechprobe.training.fit import FitSettings, fit_classifier
 from mechprobe.training.regularise import fit_regularised
 
 PLAIN = "plain"
+_REVERSED = "-reversed"
 _OTHER_SEED = 7_919  # of generated sentences that no other part of the study has
 
 
 def conditions(settings: Settings) -> list[str]:
-    """Plain fine-tuning, and one condition a stream."""
-    return [] if settings.finetune == "none" else [PLAIN, *settings.finetune_streams]
+    """Plain fine-tuning, and two conditions a stream: the pull, and its null."""
+    if settings.finetune == "none":
+        return []
+    pulls = [name for stream in settings.finetune_streams for name in (stream, null_of(stream))]
+    return [PLAIN, *pulls]
+
+
+def null_of(stream: str) -> str:
+    """The condition whose pull at a stream is towards labels read backwards."""
+    return f"{stream}{_REVERSED}"
 
 
 class Tuning:
@@ -82,12 +91,13 @@ class Tuning:
         train, dev = (encode_judged(part, self.tokenizer, longest) for part in self.texts)
         return train, dev
 
-    def regulariser(self, stream: str) -> TopologyRegulariser:
-        """The trained X_ssp probe of a stream, as a loss."""
+    def regulariser(self, condition: str) -> TopologyRegulariser:
+        """The trained X_ssp probe of a condition's stream, as a loss."""
+        stream = condition.removesuffix(_REVERSED)
         bank = kept_bank(self.opened, "ssp").at([stream])
         return TopologyRegulariser(
             bank.params["B"][0], trained=self.settings.finetune_probe == "trained",
-            special=self.tokenizer.all_special_ids,
+            special=self.tokenizer.all_special_ids, reverse=condition != stream,
         ).to(self.settings.device)
 
     def fresh(self, seed: int) -> Classifier:
@@ -124,7 +134,8 @@ def tune_unit(tuning: Tuning, condition: str, index: int) -> dict:
             fit_classifier(model, train, fit, seed=seed, on_step=on_step, store=store)
         else:
             fit_regularised(
-                model, train, fit, watched[condition], stream=condition,
+                model, train, fit, watched.get(condition) or tuning.regulariser(condition),
+                stream=condition.removesuffix(_REVERSED),
                 weight=settings.finetune_weight, seed=seed, on_step=on_step, store=store,
             )
     after = {s: probe_loss(model, dev, extra, s) for s, extra in watched.items()}

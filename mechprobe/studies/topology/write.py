@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mechprobe.runs import Run
 from mechprobe.studies.topology import published
-from mechprobe.studies.topology.finetune import PLAIN
+from mechprobe.studies.topology.gains import condition_table, model_table
 from mechprobe.studies.topology.pictures import draw
 from mechprobe.studies.topology.results import (
     Results,
@@ -79,42 +78,12 @@ def write_tables(results: Results, run: Run) -> dict[str, str]:
             changes.insert(0, "head", results.heads["heads"])
             whole[f"heads-{metric}-by-layer"] = changes
     if results.finetuned:
-        whole["finetuned"] = finetune_runs(results)
-        whole["finetuning"] = finetune_summary(results)
+        whole["finetuned"] = model_table(results.finetuned)
+        whole["finetuning"] = condition_table(results.finetuned)
         whole["published-finetuning"] = published.published_finetuning()
     for name, table in whole.items():
         run.write_table(f"tables/{name}.csv", table)
     return {name: f"tables/{name}.csv" for name, table in whole.items() if len(table)}
-
-
-def finetune_runs(results: Results) -> pd.DataFrame:
-    """One row a fine-tuned model."""
-    rows = []
-    for unit in results.finetuned:
-        row = {k: v for k, v in unit.items() if not isinstance(v, dict | list)}
-        for stream, value in unit["probe_loss_after"].items():
-            row[f"L_probe before {stream}"] = unit["probe_loss_before"][stream]
-            row[f"L_probe after {stream}"] = value
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def finetune_summary(results: Results) -> pd.DataFrame:
-    """One row a condition: mean, sd, best, collapses, gain over plain by seed."""
-    by: dict[str, list[Mapping[str, Any]]] = {}
-    for unit in results.finetuned:
-        by.setdefault(unit["condition"], []).append(unit)
-    plain = np.array([unit["mcc"] for unit in by[PLAIN]])
-    rows = []
-    for condition, units in by.items():
-        own = np.array([unit["mcc"] for unit in units])
-        rows.append({
-            "condition": condition, "seeds": len(own), "mcc": own.mean(),
-            "sd": own.std(ddof=1) if len(own) > 1 else np.nan, "best": own.max(),
-            "accuracy": np.mean([unit["accuracy"] for unit in units]),
-            "collapsed": sum(unit["collapsed"] for unit in units), "gain": (own - plain).mean(),
-        })
-    return pd.DataFrame(rows)
 
 
 def summary(results: Results) -> list[str]:
@@ -217,7 +186,8 @@ def sections(
             "Fine-tuning pulled towards a tree", [
                 f"L = cross-entropy + {results.settings.finetune_weight:g} x L_probe at one "
                 f"stream, only acceptable sentences are pulled, probe "
-                f"{results.settings.finetune_probe}. Corpus-level Matthews' correlation; "
+                f"{results.settings.finetune_probe}. '-reversed' is the null: the same pull "
+                "towards the labels read backwards. Corpus-level Matthews' correlation; "
                 "'collapsed': the model gives one answer only.",
             ],
             {"finetuning": "Conditions", "finetuned": "Every fine-tuned model",

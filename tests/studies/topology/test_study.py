@@ -67,8 +67,8 @@ def test_the_report_judges_every_claim_and_every_file_it_names_is_there(finished
     bound = next(c for c in report["claims"] if c["claim"] == "X_ssp <= X_sp")
     assert "at the same B in 7 of 7" in bound["numbers"]
     rows = read_table(finished / "tables" / "finetuned.csv")
-    assert rows.condition.tolist() == ["plain", "resid.1"] * 2
-    assert rows.seed.tolist() == [0, 0, 1, 1]
+    assert rows.condition.tolist() == ["plain", "resid.1", "resid.1-reversed"] * 2
+    assert rows.seed.tolist() == [0, 0, 0, 1, 1, 1]
     heads = read_table(finished / "tables" / "heads-uuas.csv")
     assert heads["head"].tolist() == ["0.0", "0.1", "1.0", "1.1"]
     sentences = read_table(finished / "tables" / "sentences.csv")

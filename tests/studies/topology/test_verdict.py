@@ -9,10 +9,10 @@ import pytest
 
 from mechprobe.probes.sentence_scores import SentenceScore
 from mechprobe.studies.topology import verdict
+from mechprobe.studies.topology.gains import condition_table
 from mechprobe.studies.topology.results import Results, inequality_table, mean_score
 from mechprobe.studies.topology.settings import PRESETS
 from mechprobe.studies.topology.verdict import FAILED, HELD, UNTESTED
-from mechprobe.studies.topology.write import finetune_summary
 
 NAMES = ("resid.0", "resid.1", "resid.2", "resid.3", "attn_out.0")
 N = 60
@@ -126,29 +126,42 @@ def test_heads_must_fall_below_every_turn_and_surely():
     assert verdict.heads_carry(results()).verdict == UNTESTED
 
 
-def tuned(plain, pulled):
+def tuned(plain, pulled, null):
+    conditions = {"plain": plain, "resid.2": pulled, "resid.2-reversed": null}
     return [
         {"condition": name, "seed": i, "mcc": value, "collapsed": value == 0, "accuracy": 0.7,
          "probe_loss_before": {"resid.2": 1.0}, "probe_loss_after": {"resid.2": 0.1}}
-        for name, values in (("plain", plain), ("resid.2", pulled))
-        for i, value in enumerate(values)
+        for name, values in conditions.items() for i, value in enumerate(values)
     ]  # fmt: skip
 
 
-def test_regularising_helps_only_with_its_interval_and_collapses_are_told():
-    better = tuned((0.5, 0.52, 0.48), (0.6, 0.63, 0.59))
-    good = verdict.regularising_helps(results(finetuned=better))
+def test_regularising_helps_only_over_plain_and_its_null_and_collapses_are_told():
+    plain, low = (0.5, 0.52, 0.48), (0.5, 0.51, 0.49)
+    better = (0.6, 0.63, 0.59)
+    good = verdict.regularising_helps(results(finetuned=tuned(plain, better, low)))
     assert good.verdict == HELD
     assert "fell 10.0-fold" in good.numbers
-    wild = verdict.regularising_helps(results(finetuned=tuned((0.5, 0.52, 0.48), (0.9, 0.0, 0.8))))
+    any_pull = verdict.regularising_helps(results(finetuned=tuned(plain, better, better)))
+    assert any_pull.verdict == FAILED
+    assert "backwards 0.000 [0.000, 0.000]" in any_pull.numbers
+    wild = verdict.regularising_helps(results(finetuned=tuned(plain, (0.9, 0.0, 0.8), low)))
     assert wild.verdict == FAILED
     assert "1 of 3 collapsed" in wild.numbers
-    gone = verdict.regularising_helps(results(finetuned=tuned((0.0, 0.0), (0.3, 0.4))))
+    gone = verdict.regularising_helps(results(finetuned=tuned((0.0, 0.0), (0.3, 0.4), (0, 0))))
     assert gone.verdict == UNTESTED
     assert verdict.regularising_helps(results()).verdict == UNTESTED
-    table = finetune_summary(results(finetuned=tuned((0.5, 0.52, 0.48), (0.9, 0.0, 0.8))))
-    assert table["collapsed"].tolist() == [0, 1]
-    assert table["gain"].tolist() == pytest.approx([0, np.mean((0.9, 0, 0.8)) - 0.5])
+
+
+def test_the_table_of_conditions_pairs_by_seed():
+    units = tuned((0.5, 0.52, 0.48), (0.9, 0.0, 0.8), (0.4, 0.1, 0.4))
+    table = condition_table(units[::-1]).set_index("condition")
+    assert table["collapsed"].to_dict() == {"plain": 0, "resid.2": 1, "resid.2-reversed": 0}
+    assert table.loc["resid.2", "over plain"] == pytest.approx(np.mean((0.9, 0, 0.8)) - 0.5)
+    gains = np.array((0.5, -0.1, 0.4))
+    half = 4.302653 * gains.std(ddof=1) / np.sqrt(3)  # Student's t, 2 degrees, 97.5 %
+    low = table.loc["resid.2", "over its null low"]
+    assert low == pytest.approx(gains.mean() - half, abs=1e-6)
+    assert np.isnan(table.loc["plain", "over plain"])
 
 
 def test_the_mean_of_untrained_models_is_by_sentence():
