@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         site_grid,
     )
     from mechprobe.show.attention import show_attention
+    from mechprobe.show.compare import compare_runs
     from mechprobe.show.explorer.explore import explore
     from mechprobe.show.logits import show_logits
     from mechprobe.show.tokens import show_tokens
@@ -125,6 +126,7 @@ _HOME = {
     "attribute": "locate.attribute",
     "direct_logit_attribution": "locate.direct",
     "run_study": "studies.by_name",
+    "compare_runs": "show.compare",
     "show_attention": "show.attention",
     "show_tokens": "show.tokens",
     "show_logits": "show.logits",
@@ -162,6 +164,7 @@ __all__ = [
     "build_encoder_decoder",
     "check_behaviour",
     "compare_baselines",
+    "compare_runs",
     "cumulative",
     "direct_logit_attribution",
     "explore",

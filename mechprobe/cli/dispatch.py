@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mechprobe import __version__
-from mechprobe.cli import listing, pretrain, run, selfcheck
-from mechprobe.cli.parser import DATA, Parser, check_folder, folder
+from mechprobe.cli import listing, pretrain, report, run, selfcheck
+from mechprobe.cli.parser import DATA, Parser, check_folder
 from mechprobe.errors import InputError
 from mechprobe.locate import command as locate_command
 from mechprobe.studies import STUDIES, Study, choose, nearest, option
@@ -51,7 +51,7 @@ def dispatch(words: list[str]) -> int:
         case "list":
             return listing.list_all()
         case "report":
-            return listing.report(given.folder)
+            return report.run(given)
         case "selfcheck":
             return selfcheck.run(given)
         case "locate":
@@ -89,8 +89,9 @@ def build_parser(study: Study | None = None, words: Sequence[str] = ()) -> Parse
         "pretrain", help="train a small language model on text files", allow_abbrev=False
     )
     pretrain.add_options(trains)
-    again = commands.add_parser("report", help="build report.html again from a run folder")
-    again.add_argument("folder", metavar="DIR", type=folder, help="folder of a finished run")
+    report.add_options(commands.add_parser(
+        "report", help="build report.html again, or put two runs side by side", allow_abbrev=False
+    ))
     locate_command.add_options(commands.add_parser(
         "locate", help="which heads of a language model are behind a behaviour",
         allow_abbrev=False,

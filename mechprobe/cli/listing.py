@@ -1,8 +1,6 @@
-"""``mechprobe list`` and ``mechprobe report``: what there is, and a report built again."""
+"""``mechprobe list``: the studies and task cards there are."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from mechprobe.studies import STUDIES
 
@@ -19,10 +17,3 @@ def list_all() -> int:
         print(f"  {name}: {read_card(name).get('title', '')}")
     return 0
 
-
-def report(folder: Path) -> int:
-    """Build the report of a run again, and print where it is."""
-    from mechprobe.show.report import build_report
-
-    print(f"report: {build_report(folder)}")
-    return 0

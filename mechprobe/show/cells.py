@@ -11,6 +11,8 @@ import pandas as pd
 from mechprobe.runs.tables import read_table
 
 DECIMALS = 3
+SMALLEST = 1e-5
+"""A column of numbers below this is written with powers of ten."""
 CHOSEN = ("sparsity", "sparsity_target", "target", "reached")
 """Columns that people chose: 0.5 stays 0.5. Measured ones get all decimals."""
 
@@ -48,14 +50,20 @@ def _column(values: pd.Series, name: str) -> list[str]:
 
 
 def _form(sizes: list[float], name: str) -> Callable[[float], str]:
-    """How to write the numbers of a column, given their absolute values."""
+    """How to write the numbers of a column, given their absolute values.
+
+    The largest gets three significant digits at least, all the same decimals; what would come out
+    as zero and is none is written with its power of ten.
+    """
     if name == "p" or name.startswith("p_") or name.endswith("_p"):
         return lambda v: "<0.001" if v < 0.001 else f"{v:.3f}"
-    if any(v and not 0.0005 <= v < 1e6 for v in sizes):
+    largest = max(sizes, default=0.0)
+    if largest and not SMALLEST <= largest < 1e6:
         return lambda v: f"{v:.4g}"
     short = range(DECIMALS) if name in CHOSEN or all(v == int(v) for v in sizes) else ()
-    decimals = next((d for d in short if all(round(v, d) == v for v in sizes)), DECIMALS)
-    return lambda v: f"{v:.{decimals}f}"
+    fine = max(DECIMALS, 2 - math.floor(math.log10(largest))) if largest else DECIMALS
+    decimals = next((d for d in short if all(round(v, d) == v for v in sizes)), fine)
+    return lambda v: f"{v:.{decimals}f}" if round(v, decimals) or not v else f"{v:.0e}"
 
 
 def _signed(number: str) -> str:

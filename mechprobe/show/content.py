@@ -26,7 +26,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Shown:
-    """A table (CSV) or figure of a run: its path inside the run folder, and its caption."""
+    """A table (CSV), figure or view of a run: its path inside the run folder, and its caption."""
 
     file: str
     caption: str
@@ -34,12 +34,13 @@ class Shown:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with paragraphs, figures and tables."""
+    """A heading with paragraphs, figures, views to point at, and tables."""
 
     title: str
     text: tuple[str, ...]
     tables: tuple[Shown, ...]
     figures: tuple[Shown, ...]
+    views: tuple[Shown, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _content(raw: Mapping[str, Any]) -> Content:
         sections=tuple(
             Section(
                 _text(part["title"]), _texts(part.get("text", ())),
-                _shown(part.get("tables", ())), _shown(part.get("figures", ())),
+                *(_shown(part.get(kind, ())) for kind in ("tables", "figures", "views")),
             )
             for part in raw["sections"]
         ),

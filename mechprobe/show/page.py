@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import os
 import re
 import struct
 from collections.abc import Iterable
@@ -46,8 +47,14 @@ def element(name: str, inner: str, **attributes: str) -> str:
     return f"<{name}{named}>{inner}</{name}>\n"
 
 
-def figure(path: Path, folder: Path, shown: Shown) -> str:
-    """A picture with its caption, carried inside the page."""
+def source(shown: str, file: Path, beside: Path) -> str:
+    """A link from a page in the folder ``beside`` to a file, under the name that is shown."""
+    link = quote(Path(os.path.relpath(file, beside)).as_posix())
+    return element("a", text(shown), href=link).rstrip()
+
+
+def figure(path: Path, shown: Shown, beside: Path) -> str:
+    """A picture carried inside a page, with its caption and links to what lies beside it."""
     if path.suffix not in MIME:
         raise InputError(f"figure {shown.file!r} is neither PNG nor SVG; save it as one of them")
     try:
@@ -59,16 +66,19 @@ def figure(path: Path, folder: Path, shown: Shown) -> str:
     size = "wide" if width is None or width > 480 else "narrow"
     known = "" if width is None else f' width="{width}"'
     image = f'<img src="{data}" alt="{text(shown.caption)}"{known}>'
-    vector = path.with_suffix(".pdf")
-    link = ""
-    if vector.is_file():
-        link = " " + element("a", "PDF", href=quote(vector.relative_to(folder).as_posix()))
-    caption = element("figcaption", prose(shown.caption) + link)
+    rel = Path(shown.file).with_suffix(path.suffix)
+    links = [source(rel.as_posix(), path, beside)]
+    links += [
+        source(suffix[1:].upper(), path.with_suffix(suffix), beside)
+        for suffix in (".pdf", ".csv") if path.with_suffix(suffix).is_file()
+    ]
+    told = element("span", ", ".join(links), class_="source")
+    caption = element("figcaption", prose(shown.caption) + " " + told)
     return element("figure", element("div", image, class_="picture") + caption, class_=size)
 
 
-def table(path: Path, shown: Shown) -> str:
-    """A CSV as a table that scrolls inside its own box."""
+def table(path: Path, shown: Shown, beside: Path) -> str:
+    """A CSV as a table that scrolls inside its own box, with a link to it."""
     names, rows, numeric, n_rows = shown_table(path, MOST_ROWS)
     kinds = ["number" if is_number else "word" for is_number in numeric]
     head = element("tr", join(
@@ -81,19 +91,16 @@ def table(path: Path, shown: Shown) -> str:
         ))
         for row in rows
     )
-    link = element("a", text(shown.file), href=quote(shown.file))
-    size = f"first {len(rows)} of {n_rows} rows" if n_rows > len(rows) else _count(n_rows)
-    caption = element("figcaption", prose(shown.caption) + element(
-        "span", f"{size}; all in {link}" if n_rows > len(rows) else f"{size}; {link}",
-        class_="source",
-    ))
+    size = f"first {len(rows)} of {n_rows} rows, all in" if n_rows > len(rows) else _count(n_rows)
+    told = element("span", f"{size} {source(shown.file, path, beside)}", class_="source")
+    caption = element("figcaption", prose(shown.caption) + " " + told)
     grid = element("table", element("thead", head) + element("tbody", body))
     box = element("div", grid, class_="box", tabindex="0", role="region", aria_label=shown.caption)
     return element("figure", caption + box, class_="table")
 
 
 def _count(n: int) -> str:
-    return f"{n} row" if n == 1 else f"{n} rows"
+    return f"{n} row in" if n == 1 else f"{n} rows in"
 
 
 def _width(path: Path, content: bytes) -> int | None:

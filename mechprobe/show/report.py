@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from mechprobe.runs import atomic_write, read_config
 from mechprobe.runs.files import read_json
-from mechprobe.show.content import Claim, Content, Section, inside, picture_file, read_content
-from mechprobe.show.page import element, figure, join, prose, table, text
+from mechprobe.show.content import (
+    FILE,
+    Claim,
+    Content,
+    Section,
+    inside,
+    picture_file,
+    read_content,
+)
+from mechprobe.show.document import BADGES, Part, badge, document, verdict_counts
+from mechprobe.show.kept_view import read_view
+from mechprobe.show.page import element, figure, join, prose, source, table, text
 from mechprobe.show.record import write_summary
+from mechprobe.show.view import Panel, panel_section
 
 __all__ = ["build_report", "write_summary"]
 
 NAME = "report.html"
-BADGES = {
-    "held": ("held", "✓"), "did not hold": ("failed", "✗"), "not testable here": ("untested", "–"),
-}
-ASIDE = {"held": "held", "did not hold": "did not hold", "not testable here": "not testable"}
+CONFIG, UNITS = "config.json", "units"
 
 
 def build_report(folder: str | Path) -> Path:
-    """Write report.html in a run folder from its report.json, tables, figures and config.
+    """Write report.html in a run folder from its report.json, tables, figures, views and config.
 
-    The page carries its pictures and style, loads nothing and runs no script.
+    The page carries all it shows and loads nothing. It runs no script, unless a study kept views
+    to point at (``mechprobe.show.kept_view``); those share one copy of circuitsvis.
 
     Raises:
         InputError: the folder holds no finished run, or a file of it is missing or damaged.
@@ -34,83 +42,65 @@ def build_report(folder: str | Path) -> Path:
     folder = Path(folder)
     config = read_config(folder)
     content = read_content(folder)
-    sections = [
-        ("verdicts", "Verdicts", _verdicts(content)),
+    panels: dict[str, Panel] = {}
+    parts = [
+        Part("verdicts", "Verdicts", _verdicts(content)),
         *(
-            (f"section-{i}", section.title, _section(folder, section))
+            Part(f"section-{i}", section.title, _section(folder, section, panels))
             for i, section in enumerate(content.sections, start=1)
         ),
-        *([("notes", "Notes", _bullets(content.notes))] if content.notes else []),
-        ("reproduce", "How to reproduce", _reproduce(folder, content, config)),
+        *([Part("notes", "Notes", _bullets(content.notes))] if content.notes else []),
+        Part("reproduce", "How to reproduce", _reproduce(folder, content, config)),
     ]
-    page = _page(content, sections)
-    return atomic_write(folder / NAME, page.encode())
-
-
-def _page(content: Content, sections: list[tuple[str, str, str]]) -> str:
-    style = files("mechprobe.show").joinpath("report.css").read_text(encoding="utf-8")
-    links = join(element("a", text(title), href=f"#{name}") for name, title, _ in sections)
-    body = join(
-        element("section", element("h2", text(title)) + inner, id=name)
-        for name, title, inner in sections
-    )
-    policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        f"<title>{text(content.title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
-        + element("header", _head(content))
-        + '<div class="columns">\n'
-        + element("nav", element("strong", "Contents") + links, aria_label="Contents")
-        + element("main", body)
-        + "</div>\n"
-        + element("footer", "Made by mechprobe. The tables and figures lie beside this file.")
-        + "</body>\n</html>\n"
-    )
-
-
-def _head(content: Content) -> str:
-    counts = join(
-        element(
-            "div", element("b", str(count)) + element("span", ASIDE[verdict]),
-            class_=f"count {BADGES[verdict][0]}" + ("" if count else " none"),
-        )
-        for verdict, count in content.verdicts()
-    )
-    return (
+    head = (
         element("h1", text(content.title))
-        + element("p", prose(content.question), class_="question")
-        + element("div", counts, class_="counts")
+        + element("p", prose(content.question), class_="question") + verdict_counts(content)
     )
+    footer = "Made by mechprobe. The files named here lie beside this one."
+    page = document(content.title, head, parts, footer, panels)
+    return atomic_write(folder / NAME, page.encode())
 
 
 def _verdicts(content: Content) -> str:
     summary = join(element("p", prose(line)) for line in content.summary)
-    return element("div", summary, class_="summary") + join(map(_claim, content.claims))
+    told = element(
+        "p", f"These words and numbers stand in {_file(FILE)}; the tables below hold what they "
+        "are made from.", class_="source",
+    )
+    return element("div", summary, class_="summary") + join(map(_claim, content.claims)) + told
 
 
 def _claim(claim: Claim) -> str:
-    kind, sign = BADGES[claim.verdict]
-    badge = element("span", f'<i aria-hidden="true">{sign}</i> {text(claim.verdict)}',
-                    class_=f"badge {kind}")
     facts = join(
         element("div", element("dt", name) + element("dd", prose(value)))
         for name, value in (("This run", claim.numbers), ("Paper", claim.paper)) if value
     )
-    inner = badge + element("h3", prose(claim.claim)) + element("dl", facts)
-    return element("article", inner, class_=f"claim {kind}")
+    inner = badge(claim.verdict) + element("h3", prose(claim.claim)) + element("dl", facts)
+    return element("article", inner, class_=f"claim {BADGES[claim.verdict][0]}")
 
 
-def _section(folder: Path, section: Section) -> str:
+def _section(folder: Path, section: Section, panels: dict[str, Panel]) -> str:
+    """A section's HTML; panels of its views are added to ``panels``."""
     paragraphs = join(element("p", prose(line)) for line in section.text)
     pictures = join(
-        figure(inside(folder, picture_file(shown.file)), folder, shown)
+        figure(inside(folder, picture_file(shown.file)), shown, folder)
         for shown in section.figures
     )
-    tables = join(table(inside(folder, shown.file), shown) for shown in section.tables)
-    return paragraphs + (element("div", pictures, class_="figures") if pictures else "") + tables
+    views = ""
+    for shown in section.views:
+        views += element("h3", prose(shown.caption))
+        views += element("p", _file(shown.file), class_="source")
+        for panel in read_view(inside(folder, shown.file)).panels:
+            name = f"panel-{len(panels)}"
+            panels[name] = panel
+            views += element("div", panel_section(name, panel, "h4"), class_="view")
+    tables = join(table(inside(folder, shown.file), shown, folder) for shown in section.tables)
+    gallery = element("div", pictures, class_="figures") if pictures else ""
+    return paragraphs + gallery + views + tables
+
+
+def _file(rel: str) -> str:
+    return source(rel, Path(rel), Path())
 
 
 def _bullets(lines: Iterable[str]) -> str:
@@ -133,37 +123,39 @@ def _reproduce(folder: Path, content: Content, config: Mapping[str, Any]) -> str
         (element("p", text(said)) + command if command else "")
         + (element("p", "Resumed with changes that may move numbers by rounding:")
            + _bullets(resumed) if resumed else "")
-        + _pairs("Settings", config["settings"], opened=True)
-        + _pairs("Machine and versions", {**environment, **versions}, opened=True)
-        + _pairs("Time of each part, seconds", unit_seconds(folder), opened=False)
+        + _pairs("Settings", CONFIG, config["settings"], opened=True)
+        + _pairs("Machine and versions", CONFIG, {**environment, **versions}, opened=True)
+        + _pairs("Time of each part, seconds", UNITS, unit_seconds(folder), opened=False)
     )
 
 
 def unit_seconds(folder: Path) -> dict[str, float]:
     """Seconds that each finished unit took (its last attempt), in the order they finished."""
-    kept = sorted((folder / "units").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    kept = sorted((folder / UNITS).glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     return {path.stem: read_json(path)["seconds"] for path in kept}
 
 
-def _pairs(title: str, values: Mapping[str, Any], *, opened: bool) -> str:
+def _pairs(title: str, file: str, values: Mapping[str, Any], *, opened: bool) -> str:
     if not values:
         return ""
     rows = join(
-        element("div", element("dt", text(str(key))) + element("dd", text(_plain(value))))
+        element("div", element("dt", text(str(key))) + element("dd", text(plain(value))))
         for key, value in values.items()
     )
-    inside_ = element("summary", text(title)) + element("dl", rows, class_="pairs")
-    return element("details", inside_, **({"open": ""} if opened else {}))
+    head = element("summary", text(title))
+    inner = head + element("dl", rows, class_="pairs") + element("p", _file(file), class_="source")
+    return element("details", inner, **({"open": ""} if opened else {}))
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
+    """A setting as a reader writes it."""
     match value:
         case None:
             return "none"
         case bool():
             return "yes" if value else "no"
         case list():
-            return ", ".join(map(_plain, value)) or "none"
+            return ", ".join(map(plain, value)) or "none"
         case float():
             return re.sub(r"e([+-])0*(\d)", r"e\1\2", f"{value:.12g}")
     return str(value)

@@ -52,22 +52,13 @@ class View:
 
     def page(self) -> str:
         """The whole page as HTML: self-contained, and unable to reach a network."""
-        sections = join(_section(i, panel) for i, panel in enumerate(self.panels))
-        drawn = [
-            {"id": f"panel-{i}", "component": panel.component, "props": dict(panel.props)}
-            for i, panel in enumerate(self.panels) if panel.component
-        ]
-        scripts = ""
-        if drawn:
-            code = asset("rows.js") + asset("view.js")
-            scripts = data_script("panels", drawn) + code_script(code)
-        if any(panel["component"] not in OWN for panel in drawn):
-            scripts = (
-                f'<script type="text/plain" id="circuitsvis">{packed_circuitsvis()}</script>\n'
-                + scripts
-            )
+        panels = {f"panel-{i}": panel for i, panel in enumerate(self.panels)}
+        sections = join(
+            element("section", panel_section(name, panel)) for name, panel in panels.items()
+        )
+        style = join(map(asset, ("view.css", "panels.css", "rows.css")))
         return whole_page(
-            self.title, asset("view.css"), element("h1", text(self.title)) + sections, scripts
+            self.title, style, element("h1", text(self.title)) + sections, panel_scripts(panels)
         )
 
     def save(self, path: str | Path) -> Path:
@@ -104,8 +95,9 @@ def framed(page: str, title: str, height: int) -> str:
     )
 
 
-def _section(i: int, panel: Panel) -> str:
-    inner = element("h2", text(panel.title))
+def panel_section(name: str, panel: Panel, heading: str = "h2") -> str:
+    """A panel as HTML: its words, and the place of that name where a script draws it."""
+    inner = element(heading, text(panel.title))
     if panel.note:
         inner += element("p", text(panel.note), class_="note")
     if panel.columns:
@@ -115,8 +107,24 @@ def _section(i: int, panel: Panel) -> str:
             **({} if panel.component else {"open": ""}),
         )
     if panel.component:
-        inner += element("div", "", id=f"panel-{i}", class_="panel")
-    return element("section", inner)
+        inner += element("div", "", id=name, class_="panel")
+    return inner
+
+
+def panel_scripts(panels: Mapping[str, Panel]) -> str:
+    """What draws a page's panels, by the names of their places; circuitsvis at most once."""
+    drawn = [
+        {"id": name, "component": panel.component, "props": dict(panel.props)}
+        for name, panel in panels.items() if panel.component
+    ]
+    if not drawn:
+        return ""
+    theirs = any(panel["component"] not in OWN for panel in drawn)
+    return (
+        (f'<script type="text/plain" id="circuitsvis">{packed_circuitsvis()}</script>\n'
+         if theirs else "")
+        + data_script("panels", drawn) + code_script(asset("rows.js") + asset("view.js"))
+    )
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

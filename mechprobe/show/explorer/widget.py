@@ -17,7 +17,7 @@ def page_module() -> str:
 
 def page_style() -> str:
     """The style sheet of the page."""
-    return asset("view.css").partition("/* rows */")[2] + asset("explorer/explorer.css")
+    return asset("rows.css") + asset("explorer/explorer.css")
 
 
 def make_widget(
