@@ -7,6 +7,7 @@ import dataclasses
 import os
 import typing
 from pathlib import Path
+from typing import Any
 
 from mechprobe.cli.options import add_setting
 from mechprobe.cli.parser import DATA, Parser, check_folder, folder
@@ -32,7 +33,7 @@ def run(given: argparse.Namespace) -> int:
     from mechprobe.training.pretrain_settings import PretrainSettings
 
     names = {field.name for field in dataclasses.fields(PretrainSettings)}
-    values = {name: value for name, value in vars(given).items() if name in names}
+    values: dict[str, Any] = {k: v for k, v in vars(given).items() if k in names}
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     if "text" not in values and os.environ.get(DATA):
         values["text"] = (str(Path(os.environ[DATA]) / "text"),)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -17,33 +15,37 @@ import numpy as np
 from mechprobe.errors import InputError
 from mechprobe.runs import files
 from mechprobe.runs.checkpoint import Checkpoint
-from mechprobe.runs.config import FREE, describe, differences, environment, refuse_other_settings
-from mechprobe.runs.lock import LOCK, Lock
-from mechprobe.runs.metrics import Metrics
+from mechprobe.runs.config import CONFIG, FREE, describe, settle
+from mechprobe.runs.lock import LOCK, Lock, claim
+from mechprobe.runs.metrics import Metrics, SharedMetrics, fold
 from mechprobe.runs.tables import read_table, write_table
+from mechprobe.runs.unit_file import UNITS, as_kept, read_unit, write_unit
 
 if TYPE_CHECKING:
     import pandas as pd
 
-CONFIG = "config.json"
-_UNIT_KEYS = {"unit", "wrote", "checkpoints", "sha256", "result"}
+_CLAIMS = ".claims"
 _NAME = re.compile(r"[\w.+=,@-]+")
 
 
 class Run:
-    """A run directory that this process alone writes; use ``with Run.open(...) as run``."""
+    """A run directory that this process alone writes, or shares; ``with Run.open(...) as run``."""
 
-    def __init__(self, folder: Path, config: dict[str, Any], lock: Lock) -> None:
+    def __init__(
+        self, folder: Path, config: dict[str, Any], lock: Lock, *, shared: bool = False
+    ) -> None:
         self.folder = folder
         self.config = config
+        self.shared = shared
         self._lock = lock
-        self._metrics = Metrics(folder)
-        self._written: dict[Path, int | None] = {}
+        self._metrics = SharedMetrics(folder) if shared else Metrics(folder)
+        self._written: dict[Path, tuple[int, int] | None] = {}
         self._checkpoints: list[Checkpoint] = []
 
     @classmethod
     def open(
-        cls, folder: str | Path, config: Mapping[str, Any], *, free: Collection[str] = FREE
+        cls, folder: str | Path, config: Mapping[str, Any], *, free: Collection[str] = FREE,
+        shared: bool = False,
     ) -> Run:
         """Create a run directory, or go on with the run it holds.
 
@@ -52,6 +54,8 @@ class Run:
             config: "study" and every setting, JSON values.
             free: settings that may differ when a run is resumed (they change no result beyond
                 rounding); a change is said on stderr and kept in config.json.
+            shared: other processes may open the folder so too, and each unit is computed by the
+                first that comes to it; who comes later waits for it.
 
         Raises:
             InputError: the folder cannot be written, is in use by another process, holds something
@@ -67,10 +71,15 @@ class Run:
             ) from None
         if not (folder / CONFIG).exists():
             _refuse_strange(folder)
-        lock = Lock(folder)
+        lock = Lock(folder, shared=shared)
         try:
-            files.sweep_drafts(folder)
-            return cls(folder, _settle(folder, describe(config), free), lock)
+            if lock.alone:
+                files.sweep_drafts(folder)
+                fold(folder)
+            run = cls(folder, settle(folder, describe(config), free), lock, shared=shared)
+            if shared and lock.alone:
+                lock.share()
+            return run
         except BaseException:
             lock.release()
             raise
@@ -98,27 +107,56 @@ class Run:
         Raises:
             InputError: the kept result is damaged; its file is named.
         """
-        path = self._place("units", name, ".json")
-        if path.exists():
-            kept = _read_unit(path, name)
-            if all((self.folder / rel).exists() for rel in kept["wrote"]):
-                for rel in kept["checkpoints"]:
-                    (self.folder / rel).unlink(missing_ok=True)
-                return kept["result"]
-            path.unlink()
+        path = self._place(UNITS, name, ".json")
+        kept = self._finished(path, name)
+        if kept is not None:
+            return kept
+        with self.claim(name):
+            if self.shared and (kept := self._finished(path, name)) is not None:
+                return kept  # another process has computed it meanwhile
+            return self._compute(path, name, compute)
+
+    def has(self, name: str) -> bool:
+        """Whether a unit is finished."""
+        return self._finished(self._place(UNITS, name, ".json"), name) is not None
+
+    def result(self, name: str) -> dict:
+        """The result of a finished unit.
+
+        Raises:
+            InputError: it is not finished, or damaged.
+        """
+        return read_unit(self._place(UNITS, name, ".json"), name)["result"]
+
+    @contextmanager
+    def claim(self, name: str) -> Iterator[None]:
+        """Do a named piece of work alone among the processes that share the folder."""
+        one = claim(self._place(_CLAIMS, name, ""), f"{name} in {self.folder}")
+        with one if self.shared else nullcontext():
+            yield
+
+    def _finished(self, path: Path, name: str) -> dict | None:
+        """A kept result; None when there is none, or when a file that it wrote is gone."""
+        if not path.exists():
+            return None
+        kept = read_unit(path, name)
+        if not all((self.folder / rel).exists() for rel in kept["wrote"]):
+            return None
+        for rel in kept["checkpoints"]:
+            (self.folder / rel).unlink(missing_ok=True)
+        return kept["result"]
+
+    def _compute(self, path: Path, name: str, compute: Callable[[], dict]) -> dict:
+        path.unlink(missing_ok=True)
         outer, self._written = self._written, {}
         outer_checkpoints, self._checkpoints = self._checkpoints, []
         try:
             began = time.monotonic()
-            result = json.loads(files.to_json(compute()))
-            files.atomic_write(path, files.to_json({
-                "unit": name,
-                "seconds": round(time.monotonic() - began, 1),
-                "wrote": self._wrote(),
-                "checkpoints": [self._relative(c.path) for c in self._checkpoints],
-                "sha256": _digest(result),
-                "result": result,
-            }))
+            result = as_kept(compute())
+            write_unit(
+                path, name, result, seconds=time.monotonic() - began, wrote=self._wrote(),
+                checkpoints=[self._relative(c.path) for c in self._checkpoints],
+            )
             for checkpoint in self._checkpoints:
                 checkpoint.delete()
         finally:
@@ -138,6 +176,11 @@ class Run:
     def metrics(self, unit: str | None = None) -> list[dict[str, Any]]:
         """The logged lines, all or a unit's, as dicts with "unit", "step" and the metrics."""
         return self._metrics.rows(unit)
+
+    def order_metrics(self, units: Sequence[str]) -> None:
+        """Bring the lines of all units into metrics.jsonl, in the order of these units."""
+        with self.claim("metrics"):
+            fold(self.folder, units)
 
     def path(self, rel: str | Path) -> Path:
         """A path inside the run folder; its parent folder exists."""
@@ -191,70 +234,19 @@ class Run:
         )
 
 
-def read_config(folder: str | Path) -> dict[str, Any]:
-    """The record of a run: "settings", "environment" and, if any, what changed when "resumed".
-
-    Raises:
-        InputError: the folder holds no run, or its config.json is damaged.
-    """
-    path = Path(folder) / CONFIG
-    if not path.is_file():
-        raise InputError(f"{folder} holds no run (no {CONFIG}); give the folder of a run")
-    kept = files.read_json(path)
-    if not isinstance(kept, dict) or not {"settings", "environment"} <= set(kept):
-        raise files.unreadable(path, ValueError("not the config of a run"))
-    return kept
-
-
-def _settle(folder: Path, settings: dict[str, Any], free: Collection[str]) -> dict[str, Any]:
-    """Write the config of a new run, or check it against the one that is there."""
-    settings = json.loads(files.to_json(settings))
-    now = environment()
-    path = folder / CONFIG
+def _changed(path: Path) -> tuple[int, int] | None:
+    """What differs after a file or folder is written anew, however clocks go; None if absent."""
     if not path.exists():
-        config = {"settings": settings, "environment": now}
-        files.atomic_write(path, files.to_json(config))
-        return config
-    config = read_config(folder)
-    refuse_other_settings(folder, config["settings"], settings, free)
-    changed = differences(_flat(config), _flat({"settings": settings, "environment": now}))
-    news = {key: list(pair) for key, pair in changed.items()}
-    if news and news not in config.get("resumed", []):
-        shown = ", ".join(f"{key}: {a} -> {b}" for key, (a, b) in news.items())
-        print(f"mechprobe: resuming {folder} with a change that may move numbers by rounding: "
-              f"{shown}", file=sys.stderr)
-        config["resumed"] = [*config.get("resumed", []), news]
-        files.atomic_write(path, files.to_json(config))
-    return config
-
-
-def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    own, versions = dict(config["environment"]), config["environment"].get("versions", {})
-    own.pop("versions", None)
-    return {**own, **versions, **config["settings"]}
+        return None
+    found = path.stat()
+    return found.st_ino, found.st_mtime_ns
 
 
 def _refuse_strange(folder: Path) -> None:
-    strange = [p.name for p in folder.iterdir() if p.name != LOCK and files.DRAFT not in p.name]
+    own = (LOCK, _CLAIMS)
+    strange = [p.name for p in folder.iterdir() if p.name not in own and files.DRAFT not in p.name]
     if strange:
         raise InputError(
             f"{folder} is not empty and holds no run (no {CONFIG}; found {sorted(strange)[0]!r}); "
             "give a new or empty folder"
         )
-
-
-def _read_unit(path: Path, name: str) -> dict[str, Any]:
-    kept = files.read_json(path)
-    whole = isinstance(kept, dict) and _UNIT_KEYS <= set(kept)
-    if not whole or kept["unit"] != name or kept["sha256"] != _digest(kept["result"]):
-        raise files.unreadable(path, ValueError("its content does not match its check sum"))
-    return kept
-
-
-def _digest(result: Any) -> str:
-    return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
-
-
-def _changed(path: Path) -> int | None:
-    """When a file or folder last changed, in nanoseconds; None while it is not there."""
-    return path.stat().st_mtime_ns if path.exists() else None

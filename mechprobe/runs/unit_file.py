@@ -1,0 +1,46 @@
+"""The file that keeps a finished unit: its result with a check sum, and the files it wrote."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from mechprobe.runs.files import atomic_write, read_json, to_json, unreadable
+
+UNITS = "units"
+_KEYS = {"unit", "wrote", "checkpoints", "sha256", "result"}
+
+
+def as_kept(result: dict) -> dict:
+    """A result as JSON keeps it: what a fresh unit returns is what a later reader finds."""
+    return json.loads(to_json(result))
+
+
+def write_unit(
+    path: Path, name: str, result: dict, *, seconds: float, wrote: list[str],
+    checkpoints: list[str],
+) -> None:
+    """Keep a finished unit; ``wrote`` and ``checkpoints`` are paths inside the run folder."""
+    atomic_write(path, to_json({
+        "unit": name, "seconds": round(seconds, 1), "wrote": wrote, "checkpoints": checkpoints,
+        "sha256": _digest(result), "result": result,
+    }))
+
+
+def read_unit(path: Path, name: str) -> dict[str, Any]:
+    """A kept unit: "unit", "seconds", "wrote", "checkpoints", "sha256", "result".
+
+    Raises:
+        InputError: the file is missing, damaged or another unit's; it is named.
+    """
+    kept = read_json(path)
+    whole = isinstance(kept, dict) and set(kept) >= _KEYS
+    if not whole or kept["unit"] != name or kept["sha256"] != _digest(kept["result"]):
+        raise unreadable(path, ValueError("its content does not match its check sum"))
+    return kept
+
+
+def _digest(result: Any) -> str:
+    return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
