@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformer_lens import HookedEncoder, HookedEncoderDecoder, HookedTransformer
-from transformer_lens.loading_from_pretrained import make_model_alias_map
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
+from transformers import PreTrainedTokenizerBase
 
 from mechprobe.errors import InputError
-from mechprobe.models.build import build_decoder, build_encoder, transformer_lens_quiet
+from mechprobe.models.build import build_decoder, build_encoder
 from mechprobe.models.classifier import (
     HookedClassifier,
     build_classifier,
@@ -33,10 +28,11 @@ from mechprobe.models.decoder_classifier import (
 from mechprobe.models.edits import HookedModel
 from mechprobe.models.encoder_decoder import build_encoder_decoder
 from mechprobe.models.fixed_length import HookedFixedLengthEncoder, build_fixed_length_encoder
-from mechprobe.models.hf import SUPPORTED, convert, from_hf
+from mechprobe.models.hf import from_hf
+from mechprobe.models.hf_files import load_from_folder, load_from_hub
 from mechprobe.models.llama2c import is_llama2c, load_llama2c
 from mechprobe.models.rotary import renew_rotary_tables
-from mechprobe.models.save import DESCRIPTION, load_saved, load_tokenizer
+from mechprobe.models.save import DESCRIPTION, load_saved
 
 Source = str | Path | Mapping[str, Any] | nn.Module
 FLAGS = ("use_attn_result", "use_split_qkv_input", "use_hook_mlp_in")
@@ -47,17 +43,6 @@ BUILDERS = {
     "decoder_classifier": build_decoder_classifier,
     "encoder_decoder": build_encoder_decoder,
     "fixed_length_encoder": build_fixed_length_encoder,
-}
-HF_CLASSES = {kind.__name__: kind for kind in SUPPORTED}
-# what a folder is read as when its config names no class we convert
-FALLBACK = {
-    "bert": "BertModel",
-    "roberta": "RobertaModel",
-    "gpt2": "GPT2LMHeadModel",
-    "llama": "LlamaForCausalLM",
-    "mistral": "MistralForCausalLM",
-    "gpt_neox": "GPTNeoXForCausalLM",
-    "t5": "T5ForConditionalGeneration",
 }
 
 
@@ -116,7 +101,7 @@ def load_model(
         case nn.Module():
             model = from_hf(source, tokenizer, labels=labels, seed=seed)
         case str() if not local:
-            model = _hub(source, labels, tokenizer, seed, overrides)
+            model = load_from_hub(source, tokenizer, labels, seed, overrides)
         case str() | Path():
             model = _folder(Path(source).expanduser(), labels, tokenizer, seed)
     model = _labelled(model, labels, seed)
@@ -208,102 +193,7 @@ def _folder(
         raise InputError(f"no folder {folder}; give a model folder that exists, or a hub name")
     if _is_saved(folder):
         return load_saved(folder, tokenizer)
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except FileNotFoundError:
-        raise InputError(
-            f"{folder} holds no model: it has neither {DESCRIPTION} nor config.json; give a folder "
-            "written by save_model or by Hugging Face's save_pretrained"
-        ) from None
-    except ValueError as error:
-        raise InputError(f"{folder}/config.json is not JSON ({error}); mend or fetch it") from None
-    module, missing = _read_hf(folder, config, headless=labels is not None, local=True)
-    return convert(module, tokenizer or load_tokenizer(folder), labels, seed, missing)
-
-
-def _hub(
-    name: str,
-    labels: Sequence[str] | None,
-    tokenizer: PreTrainedTokenizerBase | None,
-    seed: int,
-    settings: dict[str, Any],
-) -> HookedModel:
-    official = make_model_alias_map().get(name.lower())
-    try:
-        if official is None or "/t5" in official:  # TransformerLens' T5 knows only 1.0
-            source = official or name
-            config = AutoConfig.from_pretrained(source).to_dict()
-            module, missing = _read_hf(source, config, headless=labels is not None, local=False)
-            tokenizer = tokenizer or AutoTokenizer.from_pretrained(source)
-            return convert(module, tokenizer, labels, seed, missing)
-        kind = _hooked_class(official)
-        with transformer_lens_quiet():
-            if kind is HookedEncoder:
-                return HookedEncoder.from_pretrained(
-                    name, tokenizer=tokenizer, device="cpu", **settings
-                )
-            return HookedTransformer.from_pretrained_no_processing(
-                name, tokenizer=tokenizer, device="cpu", **settings
-            )
-    except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"{name!r} is neither a local folder nor a model the hub gave ({reason}); check the "
-            "name and the network, or give the path of a model folder"
-        ) from error
-
-
-def _hooked_class(official: str) -> type[HookedTransformer] | type[HookedEncoder]:
-    """Which TransformerLens class opens a name it knows; raises InputError for other kinds."""
-    if "bert" in official.lower() and "hubert" not in official.lower():
-        return HookedEncoder
-    if any(part in official.lower() for part in ("hubert", "wav2vec")):
-        raise InputError(
-            f"{official!r} is neither an encoder nor a decoder of text; give one like BERT or GPT-2"
-        )
-    return HookedTransformer
-
-
-def _read_hf(
-    source: Path | str, config: Mapping[str, Any], *, headless: bool, local: bool
-) -> tuple[nn.Module, set[str]]:
-    """A Hugging Face module and the names of weights that were not in its files."""
-    model_type = config.get("model_type")
-    named = [name for name in config.get("architectures") or () if name in HF_CLASSES]
-    if model_type not in FALLBACK:
-        raise InputError(
-            f"{source} holds a {model_type!r} model; supported are {', '.join(FALLBACK)} "
-            f"({', '.join(HF_CLASSES)})"
-        )
-    name = named[0] if named else FALLBACK[model_type]
-    if headless and name in ("BertForMaskedLM", "BertForPreTraining"):
-        name = "BertModel"  # keeps the pooler, which a masked-LM class leaves in the file
-    kind: Any = HF_CLASSES[name]
-    try:
-        with _no_bars(), torch.random.fork_rng(devices=[]):
-            module, report = kind.from_pretrained(
-                source, local_files_only=local, weights_only=True, output_loading_info=True
-            )
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        if not local:
-            raise
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"the weights in {source} cannot be read ({reason}); fetch or save them again"
-        ) from error
-    return module.eval(), set(report["missing_keys"])
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Hugging Face's progress bars off for a moment: a local file is read in no time."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
+    return load_from_folder(folder, tokenizer, labels, seed)
 
 
 def _labelled(model: HookedModel, labels: Sequence[str] | None, seed: int) -> HookedModel:
