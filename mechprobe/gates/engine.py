@@ -159,7 +159,7 @@ class Engine:
             )
         frozen = self.frozen
         start, first = self._begin(batch)
-        stands = self._place(batch)
+        stands = self.stand_ins(batch)
         cut = len(self.stages) if start.read is None else self._last_attention()
         return Walk(
             frozen, self.stages, cut, start, stands,
@@ -191,7 +191,7 @@ class Engine:
             and any(not isinstance(part.layer, MLP) for part in stage.stage.parts)
         )
 
-    def _place(self, batch: Batch) -> dict[Site, Stand]:
+    def stand_ins(self, batch: Batch) -> dict[Site, Stand]:
         """Stand-ins of each layer; those that no batch changes are made once."""
         constant = self.baseline.kind in ("zero", "mean")
         if constant and self._stands is not None:

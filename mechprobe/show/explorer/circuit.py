@@ -1,33 +1,33 @@
 """A behaviour of one model, measured with any set of sites closed, as fast as a click needs.
 
 The untouched model and what stands in for closed sites are run once; a set of closed sites costs
-one pass over the examples, and is remembered.
+what comes after its first closed site, and is remembered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from mechprobe.errors import InputError
 from mechprobe.gates.baselines import Baseline
 from mechprobe.gates.context import CONSTANT, gated
-from mechprobe.gates.reference import gate_edits
-from mechprobe.models.edits import HookedModel, forward, run_with_cache, site_grid
+from mechprobe.gates.engine import engine_for
+from mechprobe.gates.reference import gated_logits
+from mechprobe.models.edits import HookedModel, forward, site_grid
 from mechprobe.show.attention import head_weights
 from mechprobe.show.explorer.outputs import Output, places_read, read_out, told
+from mechprobe.show.explorer.passes import EnginePasses, HookPasses, Passes
 from mechprobe.show.tokens_read import Reading, read_text
 from mechprobe.sites import Site
 from mechprobe.stats import bootstrap_mean
 from mechprobe.stats.intervals import Interval
-from mechprobe.tasks.batches import Batch
 from mechprobe.tasks.behaviour import Behaviour
 
 BATCH = 64
@@ -61,16 +61,23 @@ class Circuit:
 
     Args:
         baseline: what stands in a closed site's place.
+        engine: run the engine where it knows the model; else hooks, with the same numbers.
     """
 
-    def __init__(self, model: HookedModel, behaviour: Behaviour, baseline: Baseline) -> None:
+    def __init__(
+        self, model: HookedModel, behaviour: Behaviour, baseline: Baseline, *, engine: bool = True
+    ) -> None:
         self.model, self.behaviour, self.baseline = model, behaviour, baseline
         self.grid = site_grid(model)
         self.names = [str(site) for site in self.grid]
         self._batches = behaviour.batches(BATCH)
-        self._stands = [baseline.values(model, batch, self.grid) for batch in self._batches]
+        fast = engine_for(model, self.grid, baseline) if engine else None
+        self._passes: list[Passes] = [
+            HookPasses(model, self.grid, baseline, batch) if fast is None
+            else EnginePasses(fast, batch) for batch in self._batches
+        ]
+        self._size = torch.stack([passes.size for passes in self._passes]).sum(0).numpy()
         self._place = places_read(behaviour)
-        self._own: list[Mapping[Site, Tensor]] = []
         self._known: dict[frozenset[str], Measured] = {}
         self.full = self._measure(frozenset())
 
@@ -89,24 +96,18 @@ class Circuit:
     def _measure(self, closed: frozenset[str]) -> Measured:
         gates = self._gates(closed)
         n = len(self.behaviour)
-        values = np.empty(n)
-        moved, size = np.zeros(len(self.grid)), np.zeros(len(self.grid))
+        values, moved = np.empty(n), np.zeros(len(self.grid))
         log_p: list[Tensor] = [torch.empty(0)] * n
-        for i, batch in enumerate(self._batches):
-            edits = self._edits(gates, batch, self._stands[i])
-            logits, cache = run_with_cache(self.model, batch, self.grid.layer_columns, edits)
-            if not closed:
-                self._own.append(cache)
-            for site, columns in self.grid.layer_columns.items():
-                real = batch.real(site.stack).to(cache[site])
-                moved[columns] += _squares(cache[site] - self._own[i][site], real)
-                size[columns] += _squares(self._own[i][site], real)
+        for batch, passes in zip(self._batches, self._passes, strict=True):
+            passed = passes.run(gates)
+            moved += passed.moved.numpy()
             rows = batch.index.cpu()
-            values[rows.numpy()] = self.behaviour.measure(logits, batch).double().cpu().numpy()
-            read = read_out(logits, self._place[rows])
+            measured = self.behaviour.measure(passed.logits, batch)
+            values[rows.numpy()] = measured.double().cpu().numpy()
+            read = read_out(passed.logits, self._place[rows])
             for row, line in zip(rows.tolist(), read):
                 log_p[row] = line
-        changed = np.sqrt(moved / np.maximum(size, np.finfo(float).tiny))
+        changed = np.sqrt(moved / np.maximum(self._size, np.finfo(float).tiny))
         changed = np.where(changed < UNCHANGED, 0.0, changed)
         changed[~self.grid.mask(closed=closed)] = np.nan
         before = values if not closed else self.full.values
@@ -145,9 +146,8 @@ class Circuit:
         if not closed:
             return told(self.model, self.behaviour, None, before, before)
         self._check_constant()
-        stands = self.baseline.values(self.model, batch, self.grid)
-        edits = self._edits(self._gates(closed), batch, stands)
-        logits, _ = run_with_cache(self.model, batch, (), edits)
+        gates = self._gates(closed)[None]
+        logits = gated_logits(self.model, batch, gates, self.grid, self.baseline)[0]
         return told(self.model, self.behaviour, None, before, read_out(logits, place)[0])
 
     def attention(
@@ -166,17 +166,6 @@ class Circuit:
         like = next(self.model.parameters())
         return torch.from_numpy(self.grid.mask(closed=closed)).to(like)
 
-    def _edits(
-        self, gates: Tensor, batch: Batch, stands: Mapping[Site, Tensor]
-    ) -> Mapping[Site, Any]:
-        """Edits of the layers where something is closed; the others run untouched."""
-        fixed = Baseline(self.baseline.kind, lambda *_: stands)
-        edits = gate_edits(self.model, gates, self.grid, fixed)(batch)
-        return {
-            site: edit for site, edit in edits.items()
-            if not bool(gates[self.grid.layer_columns[site]].all())
-        }
-
     @property
     def closes_anywhere(self) -> bool:
         """Whether the baseline does not depend on the examples' own batch."""
@@ -189,10 +178,3 @@ class Circuit:
                 "of your own explore with baseline='mean' or 'zero'"
             )
 
-
-def _squares(values: Tensor, real: Int[Tensor, "b p"] | Float[Tensor, "b p"]) -> np.ndarray:
-    """Summed squares over real tokens: [head] of heads, [1] of an MLP."""
-    squares = values.double().square()
-    if values.dim() == 4:
-        return torch.einsum("bphd,bp->h", squares, real.double()).cpu().numpy()
-    return torch.einsum("bpd,bp->", squares, real.double())[None].cpu().numpy()
