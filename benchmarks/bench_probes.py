@@ -1,21 +1,23 @@
-"""All probes of a model at once, beside a loop over its streams and the original formulation.
+"""All probes of a model at once, beside loops of single probes and the original formulation.
 
     OMP_NUM_THREADS=1 python benchmarks/bench_probes.py --treebank EN_EWT_DEV.conllu
 
-Distance probes (Hewitt and Manning 2019) of every stream of MiniLM on sentences of a treebank.
-Three ways to fit them, on the same vectors with the same first B, batches and learning rates: one
-bank; a loop of banks of one stream; and the original formulation, a loop over streams that pads
-each batch to its longest sentence and takes the difference of each two projected words. Reading
-is one pass for all streams or one pass a stream. Seconds are CPU seconds of one thread; a ratio is
-taken within a round, and its median and range over rounds are reported. Before anything is
-compared in time, the UUAS of all three is compared.
+Probes of every stream of MiniLM on sentences of a treebank, and of a small encoder on sentences of
+our own. Ways to fit them, on the same vectors with the same first parameters, batches and learning
+rates: one bank; a loop of banks of one stream; and, for the distance probe, the original
+formulation (Hewitt and Manning 2019), a loop over streams that pads each batch to its longest
+sentence and takes the difference of each two projected words. Ways to read: one pass for all
+streams, or a pass a stream, as a script that probes one layer does when it is run for each.
+
+Every round does each piece of work once, in turn; ratios are taken within a round, their median
+and range over rounds are reported. With one thread seconds are CPU seconds, with more they are
+wall seconds, which other programs disturb. The UUAS of the three ways is compared too.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,24 +28,34 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from mechprobe.models.build import build_encoder
+from mechprobe.models.edits import HookedModel
 from mechprobe.models.load import load_model, packaged_minilm
-from mechprobe.models.streams import streams
 from mechprobe.probes import (
+    Objective,
     ProbeSettings,
     WordVectors,
     distance_objective,
     fit_bank,
+    linear_objective,
     score_distances,
+    tag_task,
+    topology_objective,
     word_vectors,
 )
 from mechprobe.probes.bank import ProbeBank, _order
 from mechprobe.probes.structural import uniform_map
 from mechprobe.runs.files import atomic_write
 from mechprobe.runs.tables import write_table
+from mechprobe.tasks.batches import word_tokenizer
 from mechprobe.tasks.treebank import Sentence, read_conllu, tree_distances
+from mechprobe.tasks.treebank_grammar import generate_treebank
 
 RESULTS = Path(__file__).resolve().parent / "results"
-Row = dict[str, Any]
+MARK = 5.0
+ONCE, EACH = "one pass", "a pass a stream"
+BANK, LOOP, ORIGINAL = "one bank", "loop of single probes", "original, in a loop"
+TOGETHER = "all four"
 
 
 def original_probe(train: WordVectors, site: int, rank: int, settings: ProbeSettings) -> Tensor:
@@ -79,126 +91,190 @@ def fit_original(train: WordVectors, rank: int, settings: ProbeSettings) -> Tens
 
 
 def fit_loop(
-    train: WordVectors, dev: WordVectors, rank: int, settings: ProbeSettings
+    objective: Objective, train: WordVectors, dev: WordVectors, settings: ProbeSettings
 ) -> list[ProbeBank]:
-    return [
-        fit_bank(distance_objective(rank), train.at([s]), dev.at([s]), settings)
-        for s in train.streams
-    ]
+    return [fit_bank(objective, train.at([s]), dev.at([s]), settings) for s in train.streams]
 
 
-def uuas(bank: ProbeBank, dev: WordVectors, b: Tensor | None = None) -> np.ndarray:
-    if b is not None:
-        bank = ProbeBank(bank.objective, bank.streams, {"B": b}, bank.dev_loss, bank.epochs,
-                         bank.settings, bank.seed)
-    return score_distances(bank, dev).scores["uuas"]
-
-
-def spent(work: Callable[[], object]) -> float:
-    began = time.process_time()
-    work()
-    return time.process_time() - began
-
-
-def compare(
-    sentences: list[Sentence], rounds: int, rank: int, epochs: int, n_read: int
-) -> tuple[list[Row], list[Row]]:
-    """Rows of times, and rows of UUAS by stream."""
-    model = load_model(packaged_minilm()).requires_grad_(False).eval()
-    wanted = streams(model)
-    cut = 2 * len(sentences) // 3
-    train, dev = (word_vectors(model, part) for part in (sentences[:cut], sentences[cut:]))
-    # without a plateau or a stop, so that all three make the same steps
-    settings = ProbeSettings(epochs=epochs, patience=epochs, plateau=1.0)
-    # held out on its own sentences the last epoch is the best, which the original keeps
-    bank = fit_bank(distance_objective(rank), train, train, settings)
-    original = fit_original(train, rank, settings)
-    loop = np.concatenate([
-        uuas(one, dev.at(one.streams)) for one in fit_loop(train, train, rank, settings)
-    ])
-    scores = [
-        {"stream": str(s), "one bank": a, "loop of banks": b, "original": c}
-        for s, a, b, c in zip(wanted, uuas(bank, dev), loop, uuas(bank, dev, original))
-    ]
-    few = sentences[:n_read]
-    runs: dict[str, dict[str, Callable[[], object]]] = {
-        "fit": {
-            "one bank": lambda: fit_bank(distance_objective(rank), train, dev, settings),
-            "loop of banks": lambda: fit_loop(train, dev, rank, settings),
-            "original, in a loop": lambda: fit_original(train, rank, settings),
-        },
-        "read": {
-            "one pass": lambda: word_vectors(model, few, wanted=wanted),
-            "a pass a stream": lambda: [word_vectors(model, few, wanted=[s]) for s in wanted],
-        },
+def objectives(sentences: list[Sentence], rank: int) -> dict[str, Objective]:
+    return {
+        "distance": distance_objective(rank), "X_ssp": topology_objective("ssp", rank=rank),
+        "X_sp": topology_objective("sp", rank=rank),
+        "parts of speech": linear_objective(tag_task(sentences)),
     }
-    rows: list[Row] = []
-    for work, ways in runs.items():
-        found = {name: [] for name in ways}
-        for _ in range(rounds):
-            for name, way in ways.items():
-                found[name].append(spent(way))
-        first = next(iter(ways))
-        for name, values in found.items():
-            ratio = [value / own for value, own in zip(values, found[first])]
+
+
+def work_of(
+    model: HookedModel, train: WordVectors, dev: WordVectors, rank: int, settings: ProbeSettings
+) -> dict[tuple[str, str], Callable[[], object]]:
+    """Each piece of work by (work, way)."""
+    sentences = list(train.sentences)
+    found: dict[tuple[str, str], Callable[[], object]] = {
+        ("read", ONCE): lambda: word_vectors(model, sentences),
+        ("read", EACH): lambda: [word_vectors(model, sentences, wanted=[s]) for s in train.streams],
+    }
+    for name, objective in objectives(sentences, rank).items():
+        found[name, BANK] = lambda o=objective: fit_bank(o, train, dev, settings)
+        found[name, LOOP] = lambda o=objective: fit_loop(o, train, dev, settings)
+    found["distance", ORIGINAL] = lambda: fit_original(train, rank, settings)
+    return found
+
+
+def measure(
+    work: dict[tuple[str, str], Callable[[], object]], rounds: int, clock: Callable[[], float]
+) -> pd.DataFrame:
+    """Seconds, one row a round, one column a piece of work."""
+    for do in work.values():
+        do()  # the first calls load code and warm caches
+    rows = []
+    for _ in range(rounds):
+        row = {}
+        for key, do in work.items():
+            began = clock()
+            do()
+            row[key] = clock() - began
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def compare(seconds: pd.DataFrame) -> list[dict[str, Any]]:
+    """Ratios to the first way of each piece of work, alone and with reading before it."""
+    kinds = [work for work, way in seconds if way == BANK]
+    for way in (BANK, LOOP):
+        seconds[TOGETHER, way] = sum(seconds[kind, way] for kind in kinds)
+    rows = []
+
+    def add(title: str, ways: dict[str, pd.Series]) -> None:
+        first = next(iter(ways.values()))
+        for way, spent in ways.items():
+            ratio = spent / first
             rows.append({
-                "work": work, "way": name, "cpu_seconds": statistics.median(values),
-                "times_slower": statistics.median(ratio), "least": min(ratio), "most": max(ratio),
+                "work": title, "way": way, "seconds": spent.median(),
+                "times_slower": ratio.median(), "least": ratio.min(), "most": ratio.max(),
             })
-    return [*rows, *together(rows, cut / n_read)], scores
+
+    once, each = (seconds["read", way] for way in (ONCE, EACH))
+    add("read", {ONCE: once, EACH: each})
+    for kind in [*kinds, TOGETHER]:
+        there = [way for way in (BANK, LOOP, ORIGINAL) if (kind, way) in seconds]
+        add(f"fit {kind}", {way: seconds[kind, way] for way in there})
+        add(f"read, then fit {kind}", {
+            f"{ONCE}, {BANK}": once + seconds[kind, BANK],
+            **{f"{ONCE}, {way}": once + seconds[kind, way] for way in there[1:]},
+            **{f"{EACH}, {way}": each + seconds[kind, way] for way in there[1:]},
+        })
+    return rows
 
 
-def together(rows: list[Row], scale: float) -> list[Row]:
-    """Reading and fitting one after the other, reading scaled to the training sentences."""
-    spent_on = {row["way"]: row["cpu_seconds"] for row in rows}
-    read, passes = scale * spent_on["one pass"], scale * spent_on["a pass a stream"]
-    ways = {
-        "one pass, one bank": read + spent_on["one bank"],
-        "one pass, original in a loop": read + spent_on["original, in a loop"],
-        "stream by stream, original": passes + spent_on["original, in a loop"],
-    }
-    first = ways["one pass, one bank"]
-    return [
-        {"work": "read and fit (sum)", "way": way, "cpu_seconds": seconds,
-         "times_slower": seconds / first, "least": np.nan, "most": np.nan}
-        for way, seconds in ways.items()
+def uuas_table(
+    train: WordVectors, dev: WordVectors, rank: int, settings: ProbeSettings
+) -> pd.DataFrame:
+    """UUAS of dev sentences by stream, after each way of fitting."""
+    objective = distance_objective(rank)
+    # held out on its own sentences the last epoch is the best, which the original keeps
+    bank = fit_bank(objective, train, train, settings)
+    original = ProbeBank(
+        bank.objective, bank.streams, {"B": fit_original(train, rank, settings)}, bank.dev_loss,
+        bank.epochs, bank.settings, bank.seed,
+    )  # fmt: skip
+    loop = [
+        score_distances(one, dev.at(one.streams)).scores["uuas"]
+        for one in fit_loop(objective, train, train, settings)
     ]
+    return pd.DataFrame({
+        "stream": [str(s) for s in train.streams],
+        BANK: score_distances(bank, dev).scores["uuas"], LOOP: np.concatenate(loop),
+        ORIGINAL: score_distances(original, dev).scores["uuas"],
+    })
+
+
+def markdown(table: pd.DataFrame) -> list[str]:
+    """One row a kind of probe: seconds of the bank, how many times slower other ways are."""
+    by = table.set_index(["work", "way"])
+    ways = (f"fit: {LOOP}", f"fit: {ORIGINAL}", f"{ONCE}, {LOOP}", f"{ONCE}, {ORIGINAL}",
+            f"{EACH}, {LOOP}", f"{EACH}, {ORIGINAL}")
+
+    def cell(work: str, way: str) -> str:
+        if (work, way) not in by.index:
+            return "-"
+        row = by.loc[(work, way)]
+        return f"{row['times_slower']:.2f} ({row['least']:.2f}, {row['most']:.2f})"
+
+    lines = [f"Reading: {by.loc[('read', ONCE), 'seconds']:.2f} s in {ONCE}; {EACH}: "
+             f"{cell('read', EACH)} times slower.", "",
+             f"| probe | {BANK}: fit, s | " + " | ".join(ways) + " |",
+             "|---|---:|" + "---:|" * len(ways)]
+    for work in dict.fromkeys(table["work"]):
+        if work.startswith("fit "):
+            kind = work.removeprefix("fit ")
+            cells = [cell(f"fit {kind}", way.removeprefix("fit: ")) if way.startswith("fit: ")
+                     else cell(f"read, then fit {kind}", way) for way in ways]
+            lines.append(f"| {kind} | {by.loc[(work, BANK), 'seconds']:.2f} | "
+                         + " | ".join(cells) + " |")
+    return lines
+
+
+def small_encoder(sentences: list[Sentence]) -> HookedModel:
+    tokenizer = word_tokenizer(" ".join(s.words) for s in sentences)
+    return build_encoder(
+        tokenizer=tokenizer, n_layers=4, n_heads=4, d_model=64, d_mlp=128, n_ctx=64, seed=0
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--treebank", required=True, help="a CoNLL-U file")
     parser.add_argument("--sentences", type=int, default=240)
-    parser.add_argument("--read", type=int, default=16, help="sentences of the reading benchmark")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--rank", type=int, default=64)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     given = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(given.threads)
+    clock = time.process_time if given.threads == 1 else time.perf_counter
     everything = read_conllu(given.treebank)
     order = np.random.default_rng(0).permutation(len(everything))[: given.sentences]
-    rows, scores = compare(
-        [everything[i] for i in order], given.rounds, given.rank, given.epochs, given.read
-    )
-    times, table = pd.DataFrame(rows), pd.DataFrame(scores)
-    write_table(RESULTS / "probes-times.csv", times)
-    write_table(RESULTS / "probes-uuas.csv", table)
-    apart = float((table["one bank"] - table["original"]).abs().max())
-    text = [
+    own = generate_treebank(given.sentences, seed=0)
+    cases = {
+        "MiniLM on EWT": (load_model(packaged_minilm()), [everything[i] for i in order]),
+        "small encoder on our treebank": (small_encoder(own), own),
+    }
+    # without a plateau or a stop, so that all ways make the same steps
+    settings = ProbeSettings(epochs=given.epochs, patience=given.epochs, plateau=1.0)
+    tables, text = [], [
         "# Probes of all streams at once", "",
-        f"MiniLM, {len(table)} streams of width 384, {given.sentences} sentences of EWT, rank "
-        f"{given.rank}, {given.epochs} epochs, one thread, CPU seconds, {given.rounds} rounds; "
-        f"torch {torch.__version__}, {platform.machine()}.", "",
-        "| work | way | CPU seconds | times slower (least, most) |", "|---|---|---|---|",
-        *(f"| {r['work']} | {r['way']} | {r['cpu_seconds']:.2f} | {r['times_slower']:.2f}"
-          + ("" if np.isnan(r["least"]) else f" ({r['least']:.2f}, {r['most']:.2f})") + " |"
-          for r in rows), "",
-        "The mark of 5 times is reached where a loop reads the model once a stream; a loop over "
-        "vectors that were read in one pass is slower by less than that.", "",
-        f"UUAS of one bank and of the original formulation differ by {apart:.4f} at most over "
-        "streams.", "",
+        f"{given.sentences} sentences, two thirds to train on, rank {given.rank}, {given.epochs} "
+        f"epochs, {given.threads} thread(s), {'CPU' if given.threads == 1 else 'wall'} seconds, "
+        f"{given.rounds} rounds with all ways in turn; torch {torch.__version__}, "
+        f"{platform.machine()}. How many times slower than one pass and one bank: median (least, "
+        "most) over rounds. 'fit': on the same vectors; the others read the training sentences "
+        f"too. Mark: {MARK:g}.", "",
     ]
-    atomic_write(RESULTS / "probes.md", "\n".join(text).encode())
+    scores = None
+    for title, (model, sentences) in cases.items():
+        model.requires_grad_(False).eval()
+        cut = 2 * len(sentences) // 3
+        train, dev = (word_vectors(model, part) for part in (sentences[:cut], sentences[cut:]))
+        if scores is None:
+            scores = uuas_table(train, dev, given.rank, settings)
+        work = work_of(model, train, dev, given.rank, settings)
+        table = pd.DataFrame(compare(measure(work, given.rounds, clock)))
+        tables.append(table.assign(model=title))
+        text += [
+            f"## {title}: {len(train.streams)} streams of width {train.storage.shape[-1]}", "",
+            *markdown(table), "",
+        ]
+    assert scores is not None
+    apart = (scores[BANK] - scores[ORIGINAL]).abs().max()
+    text += [
+        "UUAS of one bank and of the original formulation, MiniLM: apart by "
+        f"{float(apart):.4f} at most over streams.", "",
+    ]
+    name = "probes" if given.threads == 1 else f"probes-{given.threads}-threads"
+    write_table(given.out / f"{name}-times.csv", pd.concat(tables))
+    write_table(given.out / f"{name}-uuas.csv", scores)
+    atomic_write(given.out / f"{name}.md", "\n".join(text).encode())
     print("\n".join(text))
 
 
