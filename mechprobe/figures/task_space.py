@@ -1,4 +1,4 @@
-"""Task spaces: matrices in blocks of groups, maps of tasks, and what tuning costs in perplexity."""
+"""Task spaces: matrices in blocks of groups, maps and trees of tasks, and what tuning costs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from scipy.cluster.hierarchy import dendrogram
 
 from mechprobe.errors import InputError
 from mechprobe.figures.style import (
     COLOURS,
     COLUMN,
+    GREY,
     INK,
     LINES,
     MARKERS,
@@ -157,7 +159,7 @@ def over_steps(
     title: str = "",
     width: float = COLUMN,
 ) -> Figure:
-    """Quantities over training steps (log scale), one line a quantity and model, with intervals.
+    """Quantities over training steps (log scale) with intervals: a line each, a panel a model.
 
     Args:
         table: columns "step", ``by`` and those named, with ``<column>_low`` and ``_high`` where
@@ -167,24 +169,111 @@ def over_steps(
         InputError: a missing column, or no rows.
     """
     require(table, ["step", by, *columns], "over_steps")
-    figure = new_figure(width, 0.75 * width)
-    axes = dress(figure.add_subplot(), title=title, x="training steps", y=y, grid="y")
     models = list(dict.fromkeys(table[by]))
-    for i, column in enumerate(columns):
-        for k, model in enumerate(models):
-            part = table[table[by] == model].sort_values("step")
-            name = column.replace("_", " ")
+    figure = new_figure(width, 0.75 * COLUMN)
+    panels = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
+    for axes, model in zip(panels, models, strict=True):
+        name = f"{title}{model}" if len(models) > 1 else title
+        dress(axes, title=name, x="training steps", y=y if axes is panels[0] else "", grid="y")
+        part = table[table[by] == model].sort_values("step")
+        for i, column in enumerate(columns):
             axes.errorbar(
                 part["step"], part[column], error_bars(part, column), capsize=1.5,
-                color=COLOURS[i % 6], marker=MARKERS[k % 6], linestyle=LINES[k % 6],
-                markersize=3.5, linewidth=1.0, elinewidth=0.6,
-                label=name if len(models) == 1 else f"{name}, {model}",
+                color=COLOURS[i % 6], marker=MARKERS[i % 6], linestyle=LINES[i % 6],
+                markersize=3.5, linewidth=1.0, elinewidth=0.6, label=column.replace("_", " "),
             )
-    axes.set_xscale("log")
-    steps = sorted({int(step) for step in table["step"]})
-    axes.set_xticks(steps, [f"{step:,}" for step in steps])
-    axes.set_xticks([], minor=True)
+        axes.set_xscale("log")
+        steps = [int(step) for step in part["step"]]
+        axes.set_xticks(steps, [f"{step:,}" for step in steps])
+        axes.set_xticks([], minor=True)
+    legend_below(figure, panels[0])
+    return figure
+
+
+def cluster_tree(
+    tree: Float[np.ndarray, "merge 4"],
+    names: Sequence[str],
+    groups: Sequence[str],
+    *,
+    distance: str = "distance",
+    title: str = "",
+    width: float = PAGE,
+) -> Figure:
+    """A tree of tasks, leaves downwards; colours of the names and marks tell their group.
+
+    Args:
+        tree: merges as ``Clustering.tree`` holds them.
+
+    Raises:
+        InputError: not as many names and groups as leaves.
+    """
+    n = len(tree) + 1
+    if not n == len(names) == len(groups):
+        raise InputError(f"a tree of {n} leaves, {len(names)} names, {len(groups)} groups; give "
+                         "one of each leaf")
+    drawn = dendrogram(tree, no_plot=True)
+    size = float(np.clip(2.2 * 72 / n, 4.0, TICK))
+    figure = new_figure(width, max(2.2, 0.3 + 1.35 * size * n / 72))
+    axes = dress(figure.add_subplot(), title=title, x=distance)
+    for far, leaf in zip(drawn["dcoord"], drawn["icoord"], strict=True):
+        axes.plot(far, (np.array(leaf) - 5) / 10, color=GREY, linewidth=0.7)
+    order = drawn["leaves"]
+    name_rows(axes, [names[i].replace("_", " ") for i in order], width=60)
+    axes.tick_params(axis="y", length=0, labelsize=size, pad=7)
+    kinds = list(dict.fromkeys(groups))
+    for k, kind in enumerate(kinds):
+        rows = [y for y, i in enumerate(order) if groups[i] == kind]
+        axes.plot(
+            [0.0] * len(rows), rows, marker=_MARKS[k % len(_MARKS)], linestyle="none",
+            color=COLOURS[k % 6], markersize=0.6 * size, clip_on=False,
+            fillstyle="full" if k < 6 else "none", label=kind.replace("_", " "),
+        )
+    axes.set_xlim(0, 1.02 * float(tree[:, 2].max()))
     legend_below(figure, axes)
+    return figure
+
+
+def named_matrix(
+    values: Float[np.ndarray, "row column"],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    unit: str,
+    x: str = "",
+    diverging: bool = False,
+    centre: float = 0.0,
+    title: str = "",
+    width: float = PAGE,
+) -> Figure:
+    """One value for every row and column, both named; at most 40 column names are written.
+
+    Args:
+        centre: where a ``diverging`` scale has its middle.
+
+    Raises:
+        InputError: not as many names as rows and columns.
+    """
+    if values.shape != (len(rows), len(columns)):
+        raise InputError(f"a matrix of shape {list(values.shape)} with {len(rows)} and "
+                         f"{len(columns)} names; give one of each row and column")
+    figure = new_figure(width, 0.9 + 0.2 * len(rows))
+    axes = dress(figure.add_subplot(), title=title, x=x)
+    low, high = _ends(values - centre, True) if diverging else _ends(values, False)
+    scale = ScalarMappable(
+        Normalize(low + centre * diverging, high + centre * diverging),
+        colormaps["PuOr" if diverging else "Blues"],
+    )
+    axes.imshow(scale.to_rgba(np.ma.masked_invalid(values)), aspect="auto",
+                interpolation="nearest")
+    name_rows(axes, [name.replace("_", " ") for name in rows], width=60)
+    every = -(-len(columns) // 40)
+    axes.set_xticks(range(0, len(columns), every), [plain(c) for c in columns[::every]])
+    axes.tick_params(length=0)
+    if sum(map(len, columns[::every])) > 60:
+        axes.tick_params(axis="x", labelrotation=90)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    colour_bar(figure, [axes], scale, unit)
     return figure
 
 

@@ -71,6 +71,7 @@ class Clustering:
 
     Attributes:
         label: cluster of each item, from 1.
+        tree: the merges, as SciPy's ``linkage`` writes them.
         order: items in the order of the tree's leaves.
         rand: adjusted Rand index with the known groups (Hubert and Arabie 1985), 0 by chance.
         neighbours: share of the items whose nearest neighbour is of their group, among items that
@@ -79,6 +80,7 @@ class Clustering:
     """
 
     label: Int[np.ndarray, " item"]
+    tree: Float[np.ndarray, "merge 4"]
     order: Int[np.ndarray, " item"]
     rand: float
     neighbours: float
@@ -111,7 +113,7 @@ def cluster_items(
     shuffled = [rng.permutation(known) for _ in range(n)]
     rand, close = adjusted_rand(label, known), _neighbours(nearest, known)
     return Clustering(
-        label, leaves_list(tree).astype(np.int64), rand, close,
+        label, tree, leaves_list(tree).astype(np.int64), rand, close,
         empirical_p(rand, np.array([adjusted_rand(label, s) for s in shuffled])),
         empirical_p(close, np.array([_neighbours(nearest, s) for s in shuffled])),
     )

@@ -92,12 +92,16 @@ class ResidentWeights:
             p.grad = grad
             p.requires_grad_(wanted)
 
-    def movable(self, exclude: Sequence[str] = ()) -> Int[Tensor, " weight"]:
+    def movable(self, exclude: Sequence[str] = ()) -> Int[Tensor, " weight"] | None:
         """Places of the weights whose parameter's name holds none of the words excluded.
+
+        None stands for all of them: places would take twice the memory of the weights.
 
         Raises:
             InputError: nothing is left.
         """
+        if not exclude:
+            return None
         keep = torch.ones(len(self.flat), dtype=torch.bool, device=self.flat.device)
         for name, low, high in zip(self.names, self.starts[:-1], self.starts[1:], strict=True):
             if any(word in name for word in exclude):
@@ -110,11 +114,11 @@ class ResidentWeights:
         return keep.nonzero()[:, 0]
 
     @contextmanager
-    def restored(self) -> Iterator[None]:
-        """Whatever is changed inside the block is undone after it, bit by bit."""
+    def restored(self) -> Iterator[Float[Tensor, " weight"]]:
+        """Whatever is changed inside the block is undone after it, bit by bit; yields a copy."""
         before = self.flat.clone()
         try:
-            yield
+            yield before
         finally:
             self.flat.copy_(before)
             self.grad.zero_()

@@ -20,6 +20,7 @@ from mechprobe.errors import InputError
 from mechprobe.models.edits import HookedModel
 from mechprobe.tasks.pair_tokens import EncodedPairs, SentenceBatch
 from mechprobe.training.deltas import Delta, ResidentWeights
+from mechprobe.training.gradient_sets import top_places
 from mechprobe.training.pair_scores import batch_sums, pair_margins
 
 OBJECTIVES = ("difference", "acceptable")
@@ -80,6 +81,8 @@ class TuneSettings:
             )
         if self.hinge is not None and not math.isfinite(self.hinge):
             raise InputError(f"the hinge is a margin in nats or None; got {self.hinge}")
+        if self.stop is not None and not 0 < self.stop <= 1:
+            raise InputError(f"stop is an accuracy above 0, at most 1, or None; got {self.stop}")
         if self.hinge is not None and self.objective == "acceptable":
             object.__setattr__(self, "hinge", None)  # a margin needs both sentences
 
@@ -129,16 +132,6 @@ def pair_loss(
     return (settings.hinge - margin).clamp(min=0).mean(), margin.detach()
 
 
-def top_places(
-    values: Float[Tensor, " weight"], share: float, places: Int[Tensor, " movable"]
-) -> Int[Tensor, " chosen"]:
-    """The share (of all weights) with the largest size among ``places``, ascending."""
-    k = min(len(places), max(1, round(share * len(values))))
-    if k == len(places):
-        return places
-    return places[values[places].abs().topk(k, sorted=False).indices].sort().values
-
-
 def tune(
     model: HookedModel,
     weights: ResidentWeights,
@@ -164,11 +157,10 @@ def tune(
         raise InputError("tuning needs at least one pair; the task has none")
     if settings.stop is not None and validation is None:
         raise InputError("stop needs validation pairs; pass validation=, or stop=None")
-    base, places = weights.flat.clone(), weights.movable(settings.exclude)
     rng = np.random.default_rng(seed)
-    state = _State(settings, places, weights, rng)
+    state = _State(settings, weights, rng)
     losses, accuracy = [], []
-    with weights.restored():
+    with weights.restored() as base:
         for step in range(settings.steps):
             if validation is not None:
                 accuracy.append(_accuracy(model, validation))
@@ -197,15 +189,12 @@ class _State:
     """Which weights move, and the optimiser's moments."""
 
     def __init__(
-        self, settings: TuneSettings, places: Tensor, weights: ResidentWeights,
-        rng: np.random.Generator,
+        self, settings: TuneSettings, weights: ResidentWeights, rng: np.random.Generator
     ) -> None:
-        self.settings, self.places = settings, places
-        self.chosen: Tensor | None = None
+        self.settings, self.places = settings, weights.movable(settings.exclude)
+        self.at: Tensor | slice | None = None
         if settings.mask == "random":
-            k = min(len(places), max(1, round(settings.top * len(weights))))
-            drawn = np.sort(rng.choice(len(places), k, replace=False))
-            self.chosen = places[torch.from_numpy(drawn).to(places.device)]
+            self.at = _random_places(settings.top, len(weights), self.places, rng)
         self.first = torch.zeros_like(weights.flat) if settings.optimiser == "adam" else None
         self.second = torch.zeros_like(weights.flat) if settings.optimiser == "adam" else None
         self.count = 0
@@ -214,9 +203,10 @@ class _State:
         """Move the chosen weights against the gradient that stands in ``weights.grad``."""
         s, grad = self.settings, weights.grad
         self.count += 1
-        if self.chosen is None or (s.remask and s.mask == "gradient"):
-            self.chosen = top_places(grad, s.top, self.places)
-        at = self.chosen
+        if self.at is None or (s.remask and s.mask == "gradient"):
+            chosen = top_places(grad, s.top, self.places)
+            self.at = slice(None) if chosen is None else chosen
+        at = self.at
         if self.first is None or self.second is None:
             weights.flat[at] -= s.lr * grad[at]
             return
@@ -224,6 +214,16 @@ class _State:
         self.second.lerp_(grad * grad, 0.001)
         size = (self.second[at] / (1 - 0.999**self.count)).sqrt_() + 1e-8
         weights.flat[at] -= s.lr * (self.first[at] / (1 - 0.9**self.count)) / size
+
+
+def _random_places(
+    share: float, n_weights: int, places: Tensor | None, rng: np.random.Generator
+) -> Tensor:
+    """So many of the places (all when None), drawn without order or repetition."""
+    n = n_weights if places is None else len(places)
+    drawn = rng.choice(n, min(n, max(1, round(share * n_weights))), replace=False)
+    chosen = torch.from_numpy(np.sort(drawn))
+    return chosen if places is None else places[chosen.to(places.device)]
 
 
 def _gradient(

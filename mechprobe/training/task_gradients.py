@@ -1,7 +1,7 @@
-"""Learning signals of tasks side by side: gradients of the difference, their overlap and spread.
+"""Learning signals of tasks side by side: gradients of the difference, their relations and spread.
 
-Source: Weber et al. 2024 (arXiv 2406.06441) compare tasks by their gradients; the definitions of
-overlap, alignment and distributedness here are ours.
+Source: Weber et al. 2024 (arXiv 2406.06441) compare tasks by their gradients; ceiling, floor and
+distributedness here are ours.
 """
 
 from __future__ import annotations
@@ -11,14 +11,47 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechprobe.errors import InputError
 from mechprobe.models.edits import HookedModel
+from mechprobe.stats.concentration import sites_with_share
 from mechprobe.tasks.pair_tokens import EncodedPairs
 from mechprobe.training.deltas import ResidentWeights
+from mechprobe.training.gradient_sets import (
+    PIECE,
+    SetRelations,
+    TopEntries,
+    set_relations,
+    shared_share,
+    top_entries,
+)
 from mechprobe.training.pair_scores import batch_sums
+
+
+@dataclass(frozen=True)
+class GradientSpace:
+    """How the gradients of every two tasks relate, and how spread each one is.
+
+    Attributes:
+        relations: of the largest entries.
+        cosine: of the whole gradients; 0 where one of them is 0.
+        half_overlap, half_cosine: the same between the even and the odd pairs of one task: how well
+            its gradient is known.
+        swapped_overlap: of the largest entries when the members of pairs are exchanged at random:
+            what is shared without the contrast.
+        participation: (sum |g|)^2 / (N sum g^2); 1 when all weights count alike, 1/N when one does.
+        half_mass: smallest share of the weights that holds half of the sum of |g|.
+    """
+
+    relations: SetRelations
+    cosine: Float[np.ndarray, "task task"]
+    half_overlap: Float[np.ndarray, " task"]
+    half_cosine: Float[np.ndarray, " task"]
+    swapped_overlap: Float[np.ndarray, "task task"]
+    participation: Float[np.ndarray, " task"]
+    half_mass: Float[np.ndarray, " task"]
 
 
 def pair_gradient(
@@ -54,107 +87,117 @@ def pair_gradient(
     return weights.grad.clone()
 
 
-@dataclass(frozen=True)
-class TaskGradients:
-    """Gradients of every task's pairs, of its two halves, and of pairs exchanged at random."""
+def gradient_space(
+    model: HookedModel,
+    weights: ResidentWeights,
+    pairs: EncodedPairs,
+    *,
+    share: float = 0.01,
+    held: int | None = None,
+    seed: int = 0,
+    on_task: Callable[[int, Float[Tensor, " weight"]], None] | None = None,
+) -> GradientSpace:
+    """Take every task's gradient at the resident weights and compare them all.
 
-    whole: Float[Tensor, "task weight"]
-    halves: Float[Tensor, "half task weight"]
-    swapped: Float[Tensor, "task weight"]
+    Tasks are streamed. Of each gradient the largest entries stay, sparse; for the cosine, ``held``
+    gradients stay whole at a time and the later tasks' are taken again for every such block. Any
+    ``held`` gives the same numbers up to rounding; ``gradient_bytes`` says what it costs.
 
+    Args:
+        share: share of the weights in a set of largest entries.
+        held: whole gradients in memory at once; all of them when None.
+        seed: of the pairs whose members are exchanged.
+        on_task: called once with each task's index and whole gradient.
 
-def task_gradients(
-    model: HookedModel, weights: ResidentWeights, pairs: EncodedPairs, *, seed: int = 0
-) -> TaskGradients:
-    """The gradient of every task at the resident weights.
-
-    Halves (even and odd pairs) say how well a gradient is known, exchanged pairs what remains of it
-    without the contrast. Memory: 4 vectors of the model's size a task.
+    Raises:
+        InputError: fewer than one held, a share outside (0, 1], or a task without pairs.
     """
-    rng = np.random.default_rng(seed)
     n = len(pairs.names)
-    halves = torch.empty(2, n, len(weights))
-    whole, swapped = torch.empty(n, len(weights)), torch.empty(n, len(weights))
-    for t in range(n):
-        mine = pairs.of_task(t)
-        parts = [mine[0::2], mine[1::2] if len(mine) > 1 else mine]
-        for h, part in enumerate(parts):
-            halves[h, t] = pair_gradient(model, weights, pairs, part).cpu()
-        share = len(parts[0]) / len(mine) if len(mine) > 1 else 0.5
-        whole[t] = share * halves[0, t] + (1 - share) * halves[1, t]
-        signs = rng.choice([-1.0, 1.0], size=len(mine))
-        swapped[t] = pair_gradient(model, weights, pairs, mine, signs=signs).cpu()
-    return TaskGradients(whole, halves, swapped)
+    held = n if held is None else held
+    if held < 1 or not 0 < share <= 1:
+        raise InputError(f"held is {held}, share {share}; give 1 gradient or more, and a share "
+                         "above 0, at most 1")
+    rng = np.random.default_rng(seed)
+    tops: list[TopEntries] = []
+    swapped: list[TopEntries] = []
+    halves, spread, dots = np.zeros((n, 2)), np.zeros((n, 2)), np.zeros((n, n))
+    for start in range(0, n, held):
+        block: list[Tensor] = []
+        for t in range(start, n):
+            mine = pairs.of_task(t)
+            first, second, whole = _parts(model, weights, pairs, mine)
+            if start == 0:
+                tops.append(top_entries(whole, share))
+                halves[t] = _alike(first, second, share)
+                spread[t] = participation_ratio(whole), half_mass_share(whole)
+                signs = rng.choice([-1.0, 1.0], size=len(mine))
+                exchanged = pair_gradient(model, weights, pairs, mine, signs=signs)
+                swapped.append(top_entries(exchanged, share))
+                if on_task is not None:
+                    on_task(t, whole)
+            del first, second
+            if len(block) < held:
+                block.append(whole)
+            dots[start : start + len(block), t] = [_dot(g, whole) for g in block]
+    dots = np.triu(dots) + np.triu(dots, 1).T
+    size = np.sqrt(np.outer(dots.diagonal(), dots.diagonal()))
+    return GradientSpace(
+        set_relations(tops), dots / np.maximum(size, 1e-300), halves[:, 0], halves[:, 1],
+        set_relations(swapped).overlap, spread[:, 0], spread[:, 1],
+    )
 
 
-def top_sets(
-    gradients: Float[Tensor, "task weight"], share: float
-) -> Bool[Tensor, "task weight"]:
-    """For each task, which weights are among the share with the largest gradient."""
-    k = max(1, round(share * gradients.shape[1]))
-    out = torch.zeros(gradients.shape, dtype=torch.bool)
-    out.scatter_(1, gradients.abs().topk(k, dim=1, sorted=False).indices, True)
-    return out
+def gradient_bytes(n_weights: int, n_tasks: int, share: float, held: int) -> int:
+    """Memory that ``gradient_space`` needs beside the model, in bytes at most.
 
-
-def overlap(
-    first: Bool[Tensor, "a weight"], second: Bool[Tensor, "b weight"]
-) -> Float[np.ndarray, "a b"]:
-    """|S_A and S_B| / |S_A| of every two tasks; the chance level is the share of the sets."""
-    shared = _chunked(first, second, lambda a, b: a.float() @ b.float().T)
-    return shared / first.sum(1, keepdim=True).double().numpy()
-
-
-def cosine(
-    first: Float[Tensor, "a weight"], second: Float[Tensor, "b weight"]
-) -> Float[np.ndarray, "a b"]:
-    """Cosine of every two tasks' gradients; 0 where one of them is 0."""
-    dot = _chunked(first, second, lambda a, b: a.float() @ b.float().T)
-    sizes = [np.sqrt(_chunked(g, g, _diagonal).diagonal()) for g in (first, second)]
-    return dot / np.maximum(np.outer(*sizes), 1e-300)
-
-
-def alignment(
-    gradients: Float[Tensor, "task weight"], sets: Bool[Tensor, "task weight"]
-) -> Float[np.ndarray, "task task"]:
-    """Share of the weights in both tasks' sets whose gradients agree in sign; NaN without any.
-
-    Above one half the tasks pull the weights they share the same way (synergy), below it against
-    each other (conflict).
+    float32 vectors of the model's size: weights and gradients side by side, ``held`` whole
+    gradients, three of the task in turn and, while its spread is measured, three in float64; int32
+    places and float32 values of two sets a task.
     """
-    kept = torch.where(sets, gradients, torch.zeros(())).sign()
-    signed = _chunked(kept, kept, lambda a, b: a @ b.T)
-    both = _chunked(sets, sets, lambda a, b: a.float() @ b.float().T)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(both > 0, (1 + signed / both) / 2, np.nan)
+    vectors = 4 * n_weights * (2 + held + 3 + 6)
+    sets = 2 * 8 * n_tasks * max(1, round(share * n_weights))
+    return vectors + sets
 
 
-def participation_ratio(gradient: Float[Tensor, "*task weight"]) -> Float[np.ndarray, "*task"]:
+def held_gradients(n_weights: int, n_tasks: int, share: float, budget: float) -> int:
+    """How many whole gradients fit into a budget of bytes: 1 at least, one a task at most."""
+    fixed = gradient_bytes(n_weights, n_tasks, share, 0)
+    return int(np.clip((budget - fixed) // (4 * n_weights), 1, n_tasks))
+
+
+def participation_ratio(gradient: Float[Tensor, " weight"]) -> float:
     """(sum |g|)^2 / (N sum g^2): 1 when all weights count alike, 1/N when one does."""
     size = gradient.abs().double()
-    top, bottom = size.sum(-1) ** 2, gradient.shape[-1] * (size**2).sum(-1)
-    return (top / bottom.clamp(min=1e-300)).numpy()
+    bottom = len(size) * float((size * size).sum())
+    return float(size.sum()) ** 2 / bottom if bottom > 0 else 0.0
 
 
-def half_mass_share(
-    gradient: Float[Tensor, "*task weight"], mass: float = 0.5
-) -> Float[np.ndarray, "*task"]:
-    """Smallest share of the weights that holds so much of the sum of |g|."""
-    ordered = gradient.abs().double().sort(-1, descending=True).values.cumsum(-1)
-    needed = (ordered < mass * ordered[..., -1:]).sum(-1) + 1
-    return (needed.double() / gradient.shape[-1]).clamp(max=1.0).numpy()
+def half_mass_share(gradient: Float[Tensor, " weight"]) -> float:
+    """Smallest share of the weights that holds half of the sum of |g|."""
+    return sites_with_share(gradient.abs().double().cpu().numpy()) / len(gradient)
 
 
-def _diagonal(a: Tensor, b: Tensor) -> Tensor:
-    return torch.diag((a.double() * b.double()).sum(1))
+def _parts(
+    model: HookedModel, weights: ResidentWeights, pairs: EncodedPairs, mine: np.ndarray
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of a task's even pairs, of its odd pairs, and of all."""
+    if len(mine) == 1:
+        one = pair_gradient(model, weights, pairs, mine)
+        return one, one, one
+    first, second = (pair_gradient(model, weights, pairs, mine[i::2]) for i in (0, 1))
+    share = len(mine[0::2]) / len(mine)
+    return first, second, share * first + (1 - share) * second
 
 
-def _chunked(
-    first: Tensor, second: Tensor, product: Callable[[Tensor, Tensor], Tensor]
-) -> np.ndarray:
-    """Sum a product over pieces of the weights, so that no copy of all is converted at once."""
-    out = torch.zeros(len(first), len(second), dtype=torch.float64)
-    for start in range(0, first.shape[1], 1 << 18):
-        piece = slice(start, start + (1 << 18))
-        out += product(first[:, piece], second[:, piece]).double()
-    return out.numpy()
+def _alike(first: Tensor, second: Tensor, share: float) -> tuple[float, float]:
+    """Overlap of the largest entries, and cosine, of two gradients."""
+    sizes = _dot(first, first) * _dot(second, second)
+    cosine = _dot(first, second) / np.sqrt(sizes) if sizes > 0 else 0.0
+    return shared_share(top_entries(first, share), top_entries(second, share)), cosine
+
+
+def _dot(first: Tensor, second: Tensor) -> float:
+    """Inner product, float32 within blocks and float64 between them."""
+    return sum(
+        float(a @ b) for a, b in zip(first.split(PIECE), second.split(PIECE), strict=True)
+    )

@@ -18,7 +18,7 @@ from mechprobe.models.edits import HookedModel
 from mechprobe.tasks.pair_tokens import EncodedPairs, subset
 from mechprobe.training.deltas import Delta, ResidentWeights
 from mechprobe.training.ftgd import TuneSettings, tune
-from mechprobe.training.pair_scores import pair_margins
+from mechprobe.training.pair_scores import BATCH_TOKENS, pair_margins
 from mechprobe.training.perplexity import perplexity
 
 SCALES = ("raw", "headroom", "row", "log_odds")
@@ -96,6 +96,51 @@ class TransferSpace:
         return values.astype(float) @ member / member.sum(0)
 
 
+@dataclass(frozen=True)
+class TunedRow:
+    """One row of a transfer space: what tuning on one task left.
+
+    Attributes:
+        after: log P(x+) - log P(x-) of every evaluation pair, nats.
+        perplexity: on held-out text; NaN where none was given.
+        delta: the weights that changed.
+    """
+
+    after: Float[np.ndarray, " pair"]
+    perplexity: float
+    delta: Delta
+
+
+def transfer_row(
+    model: HookedModel,
+    weights: ResidentWeights,
+    tuning: EncodedPairs,
+    evaluation: EncodedPairs,
+    task: int,
+    settings: TuneSettings,
+    *,
+    text: Int[Tensor, "batch pos"] | None = None,
+    validation: EncodedPairs | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+    seed: int = 0,
+) -> TunedRow:
+    """Tune the resident model on one task, evaluate it on all, and put its weights back.
+
+    Args: as of ``transfer_space``; the task draws with ``seed`` + its index.
+
+    Raises:
+        InputError: no tuning pairs of the task.
+        FloatingPointError: tuning that leaves the numbers.
+    """
+    held = None if validation is None else subset(validation, validation.of_task(task))
+    mine = subset(tuning, tuning.of_task(task))
+    delta = tune(model, weights, mine, settings, seed=seed + task, validation=held).delta
+    with weights.applied(delta):
+        after = pair_margins(model, evaluation, batch_tokens=batch_tokens)
+        seen = float("nan") if text is None else perplexity(model, text)
+    return TunedRow(after, seen, delta)
+
+
 def transfer_space(
     model: HookedModel,
     weights: ResidentWeights,
@@ -105,6 +150,7 @@ def transfer_space(
     *,
     text: Int[Tensor, "batch pos"] | None = None,
     validation: EncodedPairs | None = None,
+    batch_tokens: int = BATCH_TOKENS,
     seed: int = 0,
     on_task: Callable[[int, Delta], None] | None = None,
 ) -> TransferSpace:
@@ -114,6 +160,7 @@ def transfer_space(
         tuning, evaluation: pairs of the same tasks, none of them in both.
         text: rows of held-out text for the perplexity.
         validation: pairs of the same tasks for ``settings.stop``.
+        batch_tokens: padded tokens scored at once.
         on_task: called with the task's index and its delta after each.
 
     Raises:
@@ -123,20 +170,17 @@ def transfer_space(
         if other is not None and other.names != tuning.names:
             raise InputError("tuning and evaluation need pairs of the same tasks in one order")
     n = len(tuning.names)
-    before = pair_margins(model, evaluation)
+    before = pair_margins(model, evaluation, batch_tokens=batch_tokens)
     base = float("nan") if text is None else perplexity(model, text)
     after, ppl, changed = np.empty((n, len(evaluation))), np.full(n, np.nan), np.empty(n)
     for t in range(n):
-        held = None if validation is None else subset(validation, validation.of_task(t))
-        mine = subset(tuning, tuning.of_task(t))
-        delta = tune(model, weights, mine, settings, seed=seed + t, validation=held).delta
-        with weights.applied(delta):
-            after[t] = pair_margins(model, evaluation)
-            if text is not None:
-                ppl[t] = perplexity(model, text)
-        changed[t] = delta.share
+        row = transfer_row(
+            model, weights, tuning, evaluation, t, settings, text=text, validation=validation,
+            batch_tokens=batch_tokens, seed=seed,
+        )
+        after[t], ppl[t], changed[t] = row.after, row.perplexity, row.delta.share
         if on_task is not None:
-            on_task(t, delta)
+            on_task(t, row.delta)
     return TransferSpace(
         tuning.names, evaluation.task, before, after, base, ppl, changed
     )

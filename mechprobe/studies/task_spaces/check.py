@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from mechprobe.errors import InputError
+from mechprobe.stats.ordination import MAPS
 from mechprobe.studies import option
 from mechprobe.studies.task_spaces.settings import Settings
 from mechprobe.training.ftgd import TuneSettings
@@ -14,7 +15,7 @@ from mechprobe.training.pretrain_settings import SIZES, VOCABULARIES
 
 AT_LEAST_ONE = (
     "n_pairs", "n_text", "n_vocabulary", "n_ctx", "train_steps", "train_batch", "n_checkpoints",
-    "n_spaces", "steps", "n_null", "n_boot",
+    "n_spaces", "steps", "batch_tokens", "n_null", "n_boot",
 )
 NOT_NEGATIVE = ("seed", "threads", "n_tune", "n_eval", "regime_tasks", "file_limit", "batch")
 SHARES = ("first_checkpoint", "top_overlap", "top")
@@ -25,7 +26,7 @@ def check(settings: Settings) -> None:
     """Raise InputError for the first setting that cannot work, saying what to give instead."""
     known = {
         "pairs": ("own", "blimp"), "scale": JUDGED, "vocabulary": VOCABULARIES,
-        "precision": ("float32", "bfloat16"),
+        "precision": ("float32", "bfloat16"), "map": MAPS,
     }
     for name, values in known.items():
         if getattr(settings, name) not in values:
@@ -46,6 +47,8 @@ def check(settings: Settings) -> None:
             f"--train-lr is {settings.train_lr}, --budget {settings.budget}; give more than 0, and "
             "a ratio above 1"
         )
+    if not settings.gradient_gib > 0:
+        raise InputError(f"--gradient-gib is {settings.gradient_gib}; give more than 0")
     if settings.regime_tasks and not settings.regime_lrs:
         raise InputError("no --regime-lrs; give learning rates, or --regime-tasks 0")
     for lr in settings.regime_lrs:
@@ -61,7 +64,7 @@ def tuning(settings: Settings, **changes: object) -> TuneSettings:
         "objective": settings.objective, "hinge": settings.hinge, "top": settings.top,
         "remask": settings.remask, "optimiser": settings.optimiser, "lr": settings.lr,
         "steps": settings.steps, "batch": settings.batch, "per_token": settings.per_token,
-        "exclude": settings.exclude, **changes,
+        "exclude": settings.exclude, "stop": settings.stop, **changes,
     }
     return TuneSettings(**values)  # pyright: ignore[reportArgumentType]
 

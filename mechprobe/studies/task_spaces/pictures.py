@@ -4,72 +4,132 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from mechprobe.figures.head_map import head_map
 from mechprobe.figures.style import PAGE, save_figure
-from mechprobe.figures.task_space import over_steps, task_matrix, task_points, tuning_frontier
+from mechprobe.figures.task_space import (
+    cluster_tree,
+    named_matrix,
+    over_steps,
+    task_matrix,
+    task_points,
+    tuning_frontier,
+)
 from mechprobe.runs import Run
 from mechprobe.stats.ordination import row_distance, similarity_distance, task_map
-from mechprobe.studies.task_spaces.results import Results, kinds_summary, rows_where
+from mechprobe.studies.task_spaces.results import Results
 from mechprobe.studies.task_spaces.settings import Settings
+from mechprobe.studies.task_spaces.tables import rows_where
+
+Drawn = tuple[Figure, pd.DataFrame]
+"""A figure and the numbers it shows."""
 
 
-def draw(settings: Settings, results: Results, run: Run) -> dict[str, str]:
+def draw(
+    settings: Settings, results: Results, tables: dict[str, pd.DataFrame], run: Run
+) -> dict[str, str]:
     """Draw every figure; returns name -> path of its PNG inside the run folder."""
-    drawn: dict[str, str] = {}
+    figures = {
+        **matrices(settings, results), **neighbourhoods(settings, results),
+        **tuning_and_growth(tables), **components(tables),
+    }
+    for name, (figure, data) in figures.items():
+        save_figure(figure, run.path(f"figures/{name}"), data)
+    return {name: f"figures/{name}.png" for name in figures}
+
+
+def matrices(settings: Settings, results: Results) -> dict[str, Drawn]:
+    """Transfer and gradients, one value for every two tasks."""
+    names, kinds, a = results.pairs.names, results.pairs.phenomena, results.main.arrays
+    nats = settings.scale == "log_odds"
+    unit = "change of log odds, nats" if nats else "change of accuracy"
+
+    def matrix(values: np.ndarray, unit: str, **options: object) -> Drawn:
+        data = pd.DataFrame(values, index=names, columns=names).reset_index(names="task")
+        figure = task_matrix(values, names, kinds, unit=unit, **options)  # pyright: ignore
+        return figure, data
+
+    def between(name: str, unit: str, **options: object) -> Drawn:
+        values = a[name].copy()
+        np.fill_diagonal(values, np.nan)
+        return matrix(values, unit, rows="task", columns="task", **options)
+
+    return {
+        "transfer": matrix(results.tuning.transfer, f"transfer ({unit})"),
+        "accuracy-transfer": matrix(
+            100 * results.tuning.space.transfer("raw"), "transfer (points of accuracy)"
+        ),
+        "gradient-overlap": between(
+            "overlap", "overlap of the largest gradients", diverging=False
+        ),
+        "gradient-cosine": between("cosine", "cosine of the gradients"),
+        "sign-agreement": between(
+            "sign_agreement", "share of shared weights with one sign", limits=(0.0, 1.0)
+        ),
+    }
+
+
+def neighbourhoods(settings: Settings, results: Results) -> dict[str, Drawn]:
+    """Maps and trees of the tasks."""
     names, kinds = results.pairs.names, results.pairs.phenomena
-
-    def keep(name: str, figure: object, data: pd.DataFrame) -> None:
-        save_figure(figure, run.path(f"figures/{name}"), data)  # pyright: ignore
-        drawn[name] = f"figures/{name}.png"
-
-    def table(values: np.ndarray) -> pd.DataFrame:
-        return pd.DataFrame(values, index=names, columns=names).reset_index(names="task")
-
-    main = results.main
-    assert main.transfer is not None
-    assert main.space is not None
-    unit = {"log_odds": "transfer (change of log odds, nats)"}.get(
-        settings.scale, "transfer (change of accuracy)")
-    keep("transfer", task_matrix(main.transfer, names, kinds, unit=unit), table(main.transfer))
-    raw = 100 * main.space.transfer("raw")
-    keep("accuracy-transfer", task_matrix(
-        raw, names, kinds, unit="transfer (points of accuracy)"), table(raw))
-    shown = main.arrays["overlap"].copy()
-    np.fill_diagonal(shown, np.nan)
-    keep("gradient-overlap", task_matrix(
-        shown, names, kinds, unit="overlap of the largest gradients", rows="task", columns="task",
-        diverging=False), table(shown))
-    near = main.arrays["cosine"].copy()
-    np.fill_diagonal(near, np.nan)
-    keep("gradient-cosine", task_matrix(
-        near, names, kinds, unit="cosine of the gradients", rows="task", columns="task",
-    ), table(near))
-    for name, distance in (
-        ("map-transfer", row_distance(main.transfer)),
-        ("map-gradients", similarity_distance(main.arrays["overlap"])),
-    ):
-        points = task_map(distance)
+    distances = {
+        "transfer": row_distance(results.tuning.transfer),
+        "gradients": similarity_distance(results.main.arrays["overlap"]),
+    }
+    measured = {"transfer": "1 - correlation of their transfer", "gradients":
+                "largest overlap of two tasks minus theirs"}
+    clusters = {"transfer": "transfer", "gradients": "gradient overlap"}
+    drawn: dict[str, Drawn] = {}
+    for name, distance in distances.items():
+        points = task_map(distance, settings.map, settings.seed)
         data = pd.DataFrame({"task": names, "phenomenon": kinds, "x": points[:, 0],
                              "y": points[:, 1]})
-        keep(name, task_points(points, names, kinds), data)
-    if not results.kinds.empty:
-        means = kinds_summary(results.kinds)
-        finite = rows_where(means, means["perplexity_ratio"] < 100)
-        if len(finite):
-            keep("kinds-of-tuning", tuning_frontier(finite, width=PAGE), means)
-    grown = rows_where(results.development, results.development["step"] > 0)
+        drawn[f"map-{name}"] = task_points(points, names, kinds), data
+        tree = results.clusters[clusters[name]].tree
+        drawn[f"tree-{name}"] = (
+            cluster_tree(tree, names, kinds, distance=measured[name]),
+            pd.DataFrame(tree, columns=["first", "second", "distance", "tasks"]),
+        )
+    return drawn
+
+
+def tuning_and_growth(tables: dict[str, pd.DataFrame]) -> dict[str, Drawn]:
+    """Kinds of tuning, and what changes over training."""
+    drawn: dict[str, Drawn] = {}
+    if "kinds-of-tuning" in tables:
+        means = tables["kinds-of-tuning"]
+        shown = rows_where(means, means["perplexity_ratio"] < 100)
+        if len(shown):
+            drawn["kinds-of-tuning"] = tuning_frontier(shown, width=PAGE), means
+    grown = rows_where(tables["development"], tables["development"]["step"] > 0)
     if len(grown) > 1:
-        keep("sharing", over_steps(
-            grown, ["ceiling", "within", "across", "floor"], y="gradient overlap"), grown)
-        keep("distributedness", over_steps(
-            grown, ["participation", "half_mass"], y="share of the weights"), grown)
-    share = results.heads.pivot_table(
-        index="phenomenon", columns="head", values="gradient_share", sort=False)
-    layers, heads = main.arrays["heads"].shape[1:]
-    for kind in share.index:
-        values = 100 * share.loc[kind].to_numpy().reshape(layers, heads)
-        keep(f"heads-{kind}", head_map(
-            values, title=str(kind).replace("_", " "), unit="share of the gradient (%)",
-            number=".1f"), rows_where(results.heads, results.heads.phenomenon == kind))
+        width = PAGE if grown["model"].nunique() > 1 else 0.6 * PAGE
+        sharing = ["ceiling", "within", "across", "floor"]
+        drawn["sharing"] = over_steps(grown, sharing, y="gradient overlap", width=width), grown
+        drawn["distributedness"] = over_steps(
+            grown, ["participation", "half_mass"], y="share of the weights", width=width
+        ), grown
+    return drawn
+
+
+def components(tables: dict[str, pd.DataFrame]) -> dict[str, Drawn]:
+    """Which layers and heads hold the gradient of each phenomenon, and which it needs."""
+    parts = tables["parts"].set_index("phenomenon")
+    kinds = list(parts.index)
+    drawn: dict[str, Drawn] = {"parts": (named_matrix(
+        100 * parts.to_numpy(), kinds, list(parts.columns), unit="share of the gradient (%)",
+    ), tables["parts"])}
+    for name, column, unit in (
+        ("heads-gradient", "gradient_share", "share of the gradient, over the head's mean"),
+        ("heads-closed", "drop_when_closed", "fall of the log odds when closed (nats)"),
+    ):
+        table = tables["heads"].pivot_table(
+            index="phenomenon", columns="head", values=column, sort=False
+        ).loc[kinds]
+        share = column == "gradient_share"
+        values = table / table.mean() if share else table
+        drawn[name] = named_matrix(
+            values.to_numpy(), kinds, list(table.columns), unit=unit, x="head", diverging=True,
+            centre=1.0 if share else 0.0,
+        ), table.reset_index()
     return drawn

@@ -9,14 +9,14 @@ import pandas as pd
 
 from mechprobe.runs import Run, progress
 from mechprobe.studies.task_spaces.check import tuning
-from mechprobe.studies.task_spaces.models import Point, encode, held_out_rows, open_point
+from mechprobe.studies.task_spaces.models import Point
 from mechprobe.studies.task_spaces.settings import Settings
-from mechprobe.tasks.minimal_pairs import MinimalPairs
-from mechprobe.tasks.pair_tokens import subset
+from mechprobe.studies.task_spaces.spaces import GRADIENTS, OpenPoint, arrays_file
 from mechprobe.training.deltas import flat_weights
-from mechprobe.training.ftgd import TuneSettings, ordinary, tune
-from mechprobe.training.pair_scores import pair_margins, task_accuracy
+from mechprobe.training.ftgd import TuneSettings, ordinary
+from mechprobe.training.pair_scores import by_task
 from mechprobe.training.perplexity import perplexity
+from mechprobe.training.transfer import transfer_row
 
 FINE_TUNING, PLAIN, HINGED = "fine-tuning", "difference", "hinged difference"
 HINGE = 2.0
@@ -24,7 +24,7 @@ HINGE = 2.0
 
 @dataclass(frozen=True)
 class Method:
-    """A kind of tuning and the factor on the learning rate that its step sizes ask for."""
+    """A kind of tuning: its name and its settings, whose learning rate is varied."""
 
     name: str
     settings: TuneSettings
@@ -50,6 +50,19 @@ def sparse_name(settings: Settings, kind: str = "top") -> str:
     return f"{HINGED}, {kind} {settings.top if settings.top < 1 else 0.01:g}"
 
 
+def regime_point(points: list[Point]) -> Point:
+    """Where kinds of tuning are compared: the first whole point of the last model."""
+    return next(p for p in points if p.whole and p.model == points[-1].model)
+
+
+def compared_tasks(settings: Settings, phenomena: list[str], point: Point, run: Run) -> list[int]:
+    """The tasks of the comparison, chosen by what the untuned model gets right."""
+    arrays = run.read_arrays(arrays_file(point, GRADIENTS))
+    right, task = arrays["before"] > 0, arrays["task"]
+    accuracy = np.array([right[task == t].mean() for t in range(len(phenomena))])
+    return chosen_tasks(accuracy, phenomena, settings.regime_tasks)
+
+
 def chosen_tasks(accuracy: np.ndarray, phenomena: list[str], n: int) -> list[int]:
     """At most n tasks with something to gain, the hardest of each phenomenon in turn."""
     order = sorted(range(len(accuracy)), key=lambda t: accuracy[t])
@@ -61,49 +74,51 @@ def chosen_tasks(accuracy: np.ndarray, phenomena: list[str], n: int) -> list[int
     return sorted(t for *_, t in sorted(keyed)[:n])
 
 
-def regime_unit(settings: Settings, pairs: MinimalPairs, point: Point, run: Run) -> dict:
-    """Tune chosen tasks in every way at every learning rate; a unit of the run."""
-    model = open_point(settings, point)
-    encoded = encode(settings, pairs, model)
-    text = held_out_rows(settings, point, pairs, model)
-    phenomena, rows = pairs.phenomena, []
-    base = task_accuracy(pair_margins(model, encoded.evaluate), encoded.evaluate)
-    tasks = chosen_tasks(base, phenomena, settings.regime_tasks)
-    ways = methods(settings)
-    with flat_weights(model) as weights:
-        start = perplexity(model, text)
-        with progress(len(tasks) * len(ways) * len(settings.regime_lrs), "kinds of tuning") as bar:
-            for t in tasks:
-                mine = subset(encoded.tune, encoded.tune.of_task(t))
-                same = np.array([p == phenomena[t] for p in phenomena])
-                same[t] = False
-                other = ~same
-                other[t] = False
-                for way in ways:
-                    for lr in settings.regime_lrs:
-                        row = {"task": pairs.names[t], "phenomenon": phenomena[t],
-                               "method": way.name, "lr": lr, "accuracy_before": base[t]}
-                        try:
-                            tuned = tune(
-                                model, weights, mine, replace(way.settings, lr=lr),
-                                seed=settings.seed + t,
-                            )
-                        except FloatingPointError:
-                            row |= {"gain": np.nan, "perplexity_ratio": np.inf}
-                        else:
-                            with weights.applied(tuned.delta):
-                                after = task_accuracy(
-                                    pair_margins(model, encoded.evaluate), encoded.evaluate
-                                )
-                                ratio = perplexity(model, text) / start
-                            change = after - base
-                            row |= {
-                                "gain": change[t], "perplexity_ratio": ratio,
-                                "same_phenomenon": change[same].mean() if same.any() else np.nan,
-                                "other_phenomena": change[other].mean() if other.any() else np.nan,
-                                "changed": tuned.delta.share,
-                            }
-                        rows.append(row)
-                        bar.update(1)
-    run.write_table(f"tables/kinds-of-tuning-{point.name}.csv", pd.DataFrame(rows))
-    return {"tasks": [pairs.names[t] for t in tasks], "rows": len(rows)}
+def compute_regime(at: OpenPoint, run: Run) -> pd.DataFrame:
+    """Tune the chosen tasks in every way at every learning rate, a unit a task; all their rows."""
+    tasks = compared_tasks(at.settings, at.pairs.phenomena, at.point, run)
+    rows: list[dict[str, object]] = []
+    with progress(len(tasks), "kinds of tuning") as bar:
+        for task in tasks:
+            name = f"kinds-{at.point.name}-{task:03d}"
+            rows += run.unit(name, lambda t=task: {"rows": regime_rows(at, t)})["rows"]
+            bar.update(1)
+    return pd.DataFrame(rows)
+
+
+def regime_rows(at: OpenPoint, task: int) -> list[dict[str, object]]:
+    """A task tuned in every way at every learning rate: a row each, gains as shares."""
+    base = by_task((at.margins() > 0).astype(float), at.encoded.evaluate)
+    start = perplexity(at.model, at.text)
+    return [
+        {"task": at.pairs.names[task], "phenomenon": at.pairs.phenomena[task],
+         "method": way.name, "lr": lr, "accuracy_before": base[task],
+         **outcome(at, task, replace(way.settings, lr=lr), base, start)}
+        for way in methods(at.settings) for lr in at.settings.regime_lrs
+    ]
+
+
+def outcome(
+    at: OpenPoint, task: int, settings: TuneSettings, base: np.ndarray, start: float
+) -> dict[str, float]:
+    """What one tuning did to its task, to others and to the perplexity; no gain where it failed."""
+    own = at.settings
+    try:
+        with flat_weights(at.model) as weights:
+            row = transfer_row(
+                at.model, weights, at.encoded.tune, at.encoded.evaluate, task, settings,
+                text=at.text, validation=at.encoded.validate if own.stop else None,
+                batch_tokens=own.batch_tokens, seed=own.seed,
+            )
+    except FloatingPointError:
+        return {"gain": np.nan, "perplexity_ratio": np.inf}
+    change = by_task((row.after > 0).astype(float), at.encoded.evaluate) - base
+    kinds = np.array(at.pairs.phenomena)
+    same = kinds == kinds[task]
+    related = same & (np.arange(len(kinds)) != task)
+    return {
+        "gain": change[task], "perplexity_ratio": row.perplexity / start,
+        "same_phenomenon": change[related].mean() if related.any() else np.nan,
+        "other_phenomena": change[~same].mean() if (~same).any() else np.nan,
+        "changed": row.delta.share,
+    }

@@ -62,11 +62,19 @@ class Settings:
     batch: int = _option(32, "pairs a tuning step; 0 = all")
     per_token: bool = _option(False, "tune on the mean log-probability of a token, not the sum")
     exclude: tuple[str, ...] = _option((), "parameters that stay: words in their names, e.g. embed")
+    stop: float | None = _option(
+        None, "accuracy on the validation pairs at which tuning stops; none = after --steps"
+    )
+    batch_tokens: int = _option(2_048, "padded tokens scored at once; a GPU wants more")
 
     scale: str = _option(
         "log_odds", "transfer that is judged: log_odds (nats), raw (accuracy), headroom"
     )
     top_overlap: float = _option(0.01, "share of the weights compared between tasks")
+    gradient_gib: float = _option(
+        4.0, "memory for gradients in GiB; where it is short, gradients are taken again for it"
+    )
+    map: str = _option("mds", "tasks in the plane: mds, pca, or umap (needs umap-learn)")
     regime_tasks: int = _option(6, "tasks on which kinds of tuning are compared; 0 = none")
     regime_lrs: tuple[float, ...] = _option(
         (0.0005, 0.002, 0.008, 0.05, 0.4), "learning rates of that comparison"
@@ -95,7 +103,7 @@ PRESETS: dict[str, Settings] = {
     "paper": Settings(
         preset="paper", pairs="blimp", models=(
             "EleutherAI/pythia-70m-deduped", "gpt2", "EleutherAI/pythia-160m-deduped",
-        ), device="cuda", steps=20, batch=50, n_spaces=1,
+        ), device="cuda", steps=20, batch=50, n_spaces=1, batch_tokens=65_536, gradient_gib=16.0,
     ),
 }
 

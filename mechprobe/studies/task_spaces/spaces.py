@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from mechprobe.gates.context import gated
 from mechprobe.models.edits import HookedModel, site_grid
-from mechprobe.models.parts import part_sums
+from mechprobe.models.parts import PartSums, part_sums
 from mechprobe.runs import Run, progress
 from mechprobe.studies.task_spaces.check import tuning
 from mechprobe.studies.task_spaces.models import (
@@ -19,100 +22,139 @@ from mechprobe.studies.task_spaces.models import (
 )
 from mechprobe.studies.task_spaces.settings import Settings
 from mechprobe.tasks.minimal_pairs import MinimalPairs
-from mechprobe.training.deltas import ResidentWeights, flat_weights
+from mechprobe.training.deltas import flat_weights
 from mechprobe.training.pair_scores import by_task, pair_margins
 from mechprobe.training.perplexity import perplexity
-from mechprobe.training.task_gradients import (
-    TaskGradients,
-    alignment,
-    cosine,
-    half_mass_share,
-    overlap,
-    participation_ratio,
-    task_gradients,
-    top_sets,
-)
-from mechprobe.training.transfer import transfer_space
+from mechprobe.training.task_gradients import GradientSpace, gradient_space, held_gradients
+from mechprobe.training.transfer import transfer_row
+
+GRADIENTS, HEADS = "gradients", "heads"
 
 
-def point_unit(settings: Settings, pairs: MinimalPairs, point: Point, run: Run) -> dict:
-    """Score, take gradients, and where the point asks for it tune on every task; a unit."""
-    model = open_point(settings, point)
-    encoded = encode(settings, pairs, model)
-    text = held_out_rows(settings, point, pairs, model)
-    with flat_weights(model) as weights:
-        arrays = {"before": pair_margins(model, encoded.evaluate), "task": encoded.evaluate.task}
-        gradients = task_gradients(model, weights, encoded.tune, seed=settings.seed)
-        arrays |= gradient_arrays(settings, model, gradients)
-        del gradients
-        if point.whole:
-            arrays |= space_arrays(settings, model, weights, encoded, point, text)
-    if point.whole:
-        arrays["closed"] = head_drops(model, encoded)
-    run.write_arrays(arrays_file(point), arrays)
+class OpenPoint:
+    """A point of training whose model, pairs and text are opened when something asks for them."""
+
+    def __init__(self, settings: Settings, pairs: MinimalPairs, point: Point) -> None:
+        self.settings, self.pairs, self.point = settings, pairs, point
+
+    @cached_property
+    def model(self) -> HookedModel:
+        """The model at the point."""
+        return open_point(self.settings, self.point)
+
+    @cached_property
+    def encoded(self) -> Encodings:
+        """The parts of the pairs in the model's tokens."""
+        return encode(self.settings, self.pairs, self.model)
+
+    @cached_property
+    def text(self) -> Int[Tensor, "row pos"]:
+        """Rows of held-out text."""
+        return held_out_rows(self.settings, self.point, self.pairs, self.model)
+
+    def margins(self) -> Float[np.ndarray, " pair"]:
+        """log P(x+) - log P(x-) of the evaluation pairs with the weights as they are now."""
+        tokens = self.settings.batch_tokens
+        return pair_margins(self.model, self.encoded.evaluate, batch_tokens=tokens)
+
+
+def compute_point(at: OpenPoint, run: Run) -> None:
+    """Every unit of a point that is not there yet; a tuned task is a unit of its own."""
+    name = at.point.name
+    run.unit(f"gradients-{name}", lambda: gradient_unit(at, run))
+    if not at.point.whole:
+        return
+    with progress(len(at.pairs), f"tune {name}") as bar:
+        for task in range(len(at.pairs)):
+            run.unit(f"tuned-{name}-{task:03d}", lambda t=task: tuned_unit(at, t, run))
+            bar.update(1)
+    run.unit(f"heads-{name}", lambda: heads_unit(at, run))
+
+
+def arrays_file(point: Point, part: str | int) -> str:
+    """Where a part of a point's arrays is kept: gradients, heads, or the row of a tuned task."""
+    name = f"task-{part:03d}" if isinstance(part, int) else part
+    return f"arrays/{point.name}/{name}.safetensors"
+
+
+def gradient_unit(at: OpenPoint, run: Run) -> dict:
+    """What the untuned model scores, and how its tasks' gradients relate; a unit of the run."""
+    settings, tune = at.settings, at.encoded.tune
+    parts: list[PartSums] = []
+    with flat_weights(at.model) as weights, progress(len(tune.names), "gradients") as bar:
+        budget = settings.gradient_gib * 2**30
+        share, n = settings.top_overlap, len(tune.names)
+
+        def on_task(task: int, gradient: Tensor) -> None:
+            parts.append(part_sums(at.model, gradient.abs()))
+            bar.update(1)
+
+        space = gradient_space(
+            at.model, weights, tune, share=share, seed=settings.seed, on_task=on_task,
+            held=held_gradients(len(weights), n, share, budget),
+        )
+        size = len(weights)
+    known = {
+        "before": at.margins(), "task": at.encoded.evaluate.task,
+        "perplexity": np.array(perplexity(at.model, at.text)), "weights": np.array(size),
+    }
+    run.write_arrays(
+        arrays_file(at.point, GRADIENTS), known | relation_arrays(space) | part_arrays(parts)
+    )
+    return {"eval_pairs": len(at.encoded.evaluate), "tune_pairs": len(tune)}
+
+
+def relation_arrays(space: GradientSpace) -> dict[str, np.ndarray]:
+    """How gradients overlap, agree and are spread, as arrays by name."""
+    relations = space.relations
     return {
-        "weights": sum(p.numel() for p in model.parameters()),
-        "perplexity": perplexity(model, text),
-        "eval_pairs": len(encoded.evaluate), "tune_pairs": len(encoded.tune),
+        "overlap": relations.overlap, "cosine": space.cosine,
+        "sign_agreement": relations.sign_agreement, "shared_cosine": relations.shared_cosine,
+        "half_overlap": space.half_overlap, "half_cosine": space.half_cosine,
+        "swapped_overlap": space.swapped_overlap, "participation": space.participation,
+        "half_mass": space.half_mass,
     }
 
 
-def arrays_file(point: Point) -> str:
-    """Where a point's arrays are kept."""
-    return f"arrays/{point.name}.safetensors"
+def part_arrays(parts: list[PartSums]) -> dict[str, np.ndarray]:
+    """Share of the sum of |g| in each head, MLP layer, the embeddings and the rest, task by task.
 
-
-def gradient_arrays(
-    settings: Settings, model: HookedModel, gradients: TaskGradients
-) -> dict[str, np.ndarray]:
-    """How the tasks' gradients overlap and align, how spread they are, and in which heads."""
-    share = settings.top_overlap
-    sets = top_sets(gradients.whole, share)
-    half = [top_sets(part, share) for part in gradients.halves]
-    swapped = top_sets(gradients.swapped, share)
-    parts = [part_sums(model, g.abs()) for g in gradients.whole]
+    The rest: norms and the bias of attention's output.
+    """
     total = np.array([p.total for p in parts])
+    embedded = np.array([sum(v for k, v in p.other.items() if "embed" in k) for p in parts])
+    every = np.array([sum(p.other.values()) for p in parts])
     return {
-        "overlap": overlap(sets, sets), "cosine": cosine(gradients.whole, gradients.whole),
-        "alignment": np.nan_to_num(alignment(gradients.whole, sets), nan=0.5),
-        "overlap_halves": overlap(half[0], half[1]),
-        "cosine_halves": cosine(gradients.halves[0], gradients.halves[1]),
-        "overlap_swapped": overlap(swapped, swapped),
-        "participation": participation_ratio(gradients.whole),
-        "half_mass": half_mass_share(gradients.whole),
         "heads": np.array([p.heads for p in parts]) / total[:, None, None],
         "mlps": np.array([p.mlps for p in parts]) / total[:, None],
-        "embeddings": np.array([
-            sum(v for k, v in p.other.items() if "embed" in k) for p in parts
-        ]) / total,
+        "embeddings": embedded / total, "rest": (every - embedded) / total,
     }
 
 
-def space_arrays(
-    settings: Settings, model: HookedModel, weights: ResidentWeights, encoded: Encodings,
-    point: Point, text: object,
-) -> dict[str, np.ndarray]:
-    """The transfer space of the point."""
-    with progress(len(encoded.tune.names), f"tune {point.name}") as bar:
-        space = transfer_space(
-            model, weights, encoded.tune, encoded.evaluate, tuning(settings),
-            text=text, seed=settings.seed,  # pyright: ignore[reportArgumentType]
-            on_task=lambda task, delta: bar.update(task + 1 - bar.n),
+def tuned_unit(at: OpenPoint, task: int, run: Run) -> dict:
+    """Tune on a task, test on all; a unit of the run."""
+    settings = at.settings
+    with flat_weights(at.model) as weights:
+        row = transfer_row(
+            at.model, weights, at.encoded.tune, at.encoded.evaluate, task, tuning(settings),
+            text=at.text, validation=at.encoded.validate if settings.stop else None,
+            batch_tokens=settings.batch_tokens, seed=settings.seed,
         )
-    return {
-        "after": space.after.astype(np.float32),
-        "perplexity_before": np.array(space.perplexity_before),
-        "perplexity_after": space.perplexity_after, "changed": space.changed,
-    }
+    run.write_arrays(arrays_file(at.point, task), {
+        "after": row.after.astype(np.float32), "perplexity": np.array(row.perplexity),
+        "changed": np.array(row.delta.share),
+    })
+    return {"task": at.pairs.names[task]}
 
 
-def head_drops(model: HookedModel, encoded: Encodings) -> Float[np.ndarray, "layer head task"]:
-    """Fall of the mean of log P(x+) - log P(x-) (nats) when a head is closed to zero."""
-    before = pair_margins(model, encoded.evaluate)
+def heads_unit(at: OpenPoint, run: Run) -> dict:
+    """Fall of the mean of log P(x+) - log P(x-) (nats) when a head is closed to zero; a unit."""
+    model, evaluate = at.model, at.encoded.evaluate
+    before = at.margins()
     heads = [site for site in site_grid(model).sites if site.kind == "head"]
-    out = np.zeros((model.cfg.n_layers, model.cfg.n_heads, len(encoded.evaluate.names)))
+    out = np.zeros((model.cfg.n_layers, model.cfg.n_heads, len(evaluate.names)))
     for site in heads:
         with gated(model, closed=[site]):
-            change = before - pair_margins(model, encoded.evaluate)
-        out[site.layer, site.index] = by_task(change, encoded.evaluate)
-    return out
+            out[site.layer, site.index] = by_task(before - at.margins(), evaluate)
+    run.write_arrays(arrays_file(at.point, HEADS), {"closed": out})
+    return {"heads": len(heads)}

@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import pandas as pd
+
 from mechprobe.errors import InputError
 from mechprobe.runs import Run
 from mechprobe.show.report import build_report
 from mechprobe.studies.task_spaces.check import check
 from mechprobe.studies.task_spaces.models import Point, load_pairs, train_models
-from mechprobe.studies.task_spaces.regime import regime_unit
+from mechprobe.studies.task_spaces.regime import compute_regime, regime_point
+from mechprobe.studies.task_spaces.results import gather
 from mechprobe.studies.task_spaces.settings import Settings
-from mechprobe.studies.task_spaces.spaces import point_unit
+from mechprobe.studies.task_spaces.spaces import OpenPoint, compute_point
 from mechprobe.studies.task_spaces.write import write_results
 from mechprobe.studies.timing import use_threads
 from mechprobe.tasks.minimal_pairs import MinimalPairs
@@ -37,24 +40,20 @@ def run(settings: Settings, out: Path, *, command: str | None = None) -> Path:
     config = {"study": "task-space", **dataclasses.asdict(settings)}
     with Run.open(out, config) as run_dir:
         points = train_models(settings, pairs, run_dir)
-        compute(settings, pairs, points, run_dir)
-        write_results(settings, pairs, points, run_dir, command)
+        kinds = compute(settings, pairs, points, run_dir)
+        write_results(settings, gather(settings, pairs, points, kinds, run_dir), run_dir, command)
         return build_report(run_dir.folder)
 
 
-def compute(settings: Settings, pairs: MinimalPairs, points: list[Point], run: Run) -> None:
-    """Every unit of the run that is not there yet."""
+def compute(
+    settings: Settings, pairs: MinimalPairs, points: list[Point], run: Run
+) -> pd.DataFrame:
+    """Every unit of the run that is not there yet, one model at a time; the kinds of tuning."""
     for point in points:
-        run.unit(f"space-{point.name}", lambda p=point: point_unit(settings, pairs, p, run))
-    if settings.regime_tasks:
-        for point in regime_points(points):
-            run.unit(f"kinds-{point.name}", lambda p=point: regime_unit(settings, pairs, p, run))
-
-
-def regime_points(points: list[Point]) -> list[Point]:
-    """Where kinds of tuning are compared: the first whole point of the last model."""
-    whole = [p for p in points if p.whole and p.model == points[-1].model]
-    return whole[:1]
+        compute_point(OpenPoint(settings, pairs, point), run)
+    if not settings.regime_tasks:
+        return pd.DataFrame()
+    return compute_regime(OpenPoint(settings, pairs, regime_point(points)), run)
 
 
 def check_pairs(pairs: MinimalPairs) -> None:

@@ -7,13 +7,12 @@ import pandas as pd
 
 from mechprobe.runs import Run
 from mechprobe.studies.claims import percent
-from mechprobe.studies.task_spaces.models import Point
+from mechprobe.studies.task_spaces import growth, tables
 from mechprobe.studies.task_spaces.pictures import draw
-from mechprobe.studies.task_spaces.results import Results, gather, kinds_summary, rows_where
+from mechprobe.studies.task_spaces.results import Results
 from mechprobe.studies.task_spaces.settings import Settings
 from mechprobe.studies.task_spaces.verdict import judge_all
 from mechprobe.tasks.blimp import load_reference
-from mechprobe.tasks.minimal_pairs import MinimalPairs
 
 QUESTION = (
     "Which linguistic tasks help each other when a language model is tuned on one of them, do they "
@@ -22,39 +21,42 @@ QUESTION = (
 )
 
 
-def write_results(
-    settings: Settings, pairs: MinimalPairs, points: list[Point], run: Run, command: str | None
-) -> None:
-    """Gather finished units, judge the claims, draw the figures and write ``report.json``."""
-    results = gather(settings, pairs, points, run)
-    tables = write_tables(settings, results, run)
-    drawn = draw(settings, results, run)
+def write_results(settings: Settings, results: Results, run: Run, command: str | None) -> None:
+    """Judge the claims, write tables and figures, and ``report.json``."""
+    found = all_tables(settings, results)
+    for name, table in found.items():
+        run.write_table(f"tables/{name}.csv", table)
+    files = {name: f"tables/{name}.csv" for name, table in found.items() if len(table)}
+    drawn = draw(settings, results, found, run)
     run.write_json("report.json", {
-        "title": f"Task spaces: {settings.preset} preset, {len(pairs)} paradigms",
+        "title": f"Task spaces: {settings.preset} preset, {len(results.pairs)} paradigms",
         "question": QUESTION,
-        "summary": summary(settings, results),
-        "claims": [claim.as_dict() for claim in judge_all(settings, results)],
-        "sections": sections(settings, tables, drawn),
+        "summary": summary(settings, results, found),
+        "claims": [claim.as_dict() for claim in judge_all(settings, results, found)],
+        "sections": sections(settings, files, drawn),
         "notes": notes(settings, results),
         "command": command or "",
     })
 
 
-def write_tables(settings: Settings, results: Results, run: Run) -> dict[str, str]:
-    """Write each table as CSV; name -> path inside the run folder."""
-    accuracy = results.accuracy
+def all_tables(settings: Settings, results: Results) -> dict[str, pd.DataFrame]:
+    """Every table of the run, by name."""
+    accuracy = tables.accuracy(results)
     if settings.pairs == "blimp" and settings.data_dir is not None:
         accuracy = with_reference(accuracy, settings.data_dir)
-    whole = {
-        "accuracy": accuracy, "tests": results.tests, "development": results.development,
-        "neighbours": results.neighbours, "heads": results.heads, "groups": groups(results),
-        "clusters": clusters(results), "tuned": tuned(results),
+    found = {
+        "accuracy": accuracy, "tests": tables.tests(results), "groups": tables.groups(results),
+        "clusters": tables.clusters(results), "tuned": tables.tuned(results),
+        "development": growth.development(settings, results),
+        "slopes": growth.slopes(settings, results),
+        "likeness": growth.likeness(settings, results), "sizes": growth.sizes(results),
+        "heads": results.heads, "parts": tables.parts(results),
     }
     if not results.kinds.empty:
-        whole["kinds-of-tuning"] = kinds_summary(results.kinds)
-    for name, table in whole.items():
-        run.write_table(f"tables/{name}.csv", table)
-    return {name: f"tables/{name}.csv" for name, table in whole.items() if len(table)}
+        found |= {"regime": tables.regime(results.kinds, settings.budget),
+                  "kinds-of-tuning": tables.kinds_summary(results.kinds),
+                  "kinds-by-task": results.kinds}
+    return found
 
 
 def with_reference(accuracy: pd.DataFrame, data_dir: str) -> pd.DataFrame:
@@ -69,99 +71,46 @@ def with_reference(accuracy: pd.DataFrame, data_dir: str) -> pd.DataFrame:
     })
 
 
-def groups(results: Results) -> pd.DataFrame:
-    """Transfer and overlap within and across phenomena at every point with a space."""
-    rows = []
-    for at in results.points:
-        row: dict[str, object] = {
-            "model": at.point.model, "step": at.point.step,
-            "overlap_within": at.gradients.within, "overlap_across": at.gradients.across,
-            "overlap_p": at.gradients.p,
-        }
-        if at.contrast is not None and at.interval is not None:
-            row |= {
-                "transfer_within": at.contrast.within, "transfer_across": at.contrast.across,
-                "difference": at.contrast.difference, "difference_low": at.interval[0],
-                "difference_high": at.interval[1], "transfer_p": at.contrast.p,
-            }
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def clusters(results: Results) -> pd.DataFrame:
-    """How well clusters of each space fit the phenomena."""
-    return pd.DataFrame([
-        {"space": name, "adjusted_rand": c.rand, "p_rand": c.p_rand,
-         "same_phenomenon_neighbour": c.neighbours, "p_neighbour": c.p_neighbours}
-        for name, c in results.clusters.items()
-    ])
-
-
-def tuned(results: Results) -> pd.DataFrame:
-    """What tuning on each task did at the last point."""
-    at = results.main
-    assert at.space is not None
-    space, kinds = at.space, np.array(results.pairs.phenomena)
-    raw = space.transfer("raw")
-    same = (kinds[:, None] == kinds[None, :]) & ~np.eye(len(kinds), dtype=bool)
-    other = kinds[:, None] != kinds[None, :]
-    log_odds = space.transfer("log_odds")
-
-    def mean(values: np.ndarray, keep: np.ndarray) -> list[float]:
-        return [float(v[k].mean()) if k.any() else np.nan for v, k in zip(values, keep)]
-
-    return pd.DataFrame({
-        "task": results.pairs.names, "phenomenon": kinds, "accuracy_before": space.eval1,
-        "gain": np.diag(raw), "same_phenomenon": mean(raw, same),
-        "other_phenomena": mean(raw, other), "gain_nats": np.diag(log_odds),
-        "same_phenomenon_nats": mean(log_odds, same),
-        "other_phenomena_nats": mean(log_odds, other),
-        "perplexity_ratio": space.perplexity_ratio, "weights_changed": space.changed,
-    })
-
-
-def summary(settings: Settings, results: Results) -> list[str]:
+def summary(
+    settings: Settings, results: Results, found: dict[str, pd.DataFrame]
+) -> list[str]:
     """The run in a few sentences."""
-    at = results.main
-    assert at.space is not None
-    assert at.contrast is not None
-    raw = at.space.transfer("raw")
-    ratio = float(np.median(at.space.perplexity_ratio))
+    at, tuning = results.main, results.tuning
+    raw, nats = (tuning.space.transfer(scale) for scale in ("raw", "log_odds"))
+    ratio = float(np.median(tuning.space.perplexity_ratio))
     lines = [
         f"{len(results.pairs)} paradigms of {len(set(results.pairs.phenomena))} phenomena; the "
-        f"model {at.point.name} is right on {percent(float(at.accuracy.mean()))} % of the pairs.",
+        f"model {at.point.name} is right on {percent(float(at.accuracy.mean()))} % of the pairs"
+        f"{beside_reference(found['accuracy'], at.point.name)}.",
         f"Tuning on a task changes its own accuracy by {100 * np.diag(raw).mean():+.1f} points and "
-        f"its log odds by {np.diag(at.space.transfer('log_odds')).mean():+.2f} nats on average, at "
-        f"a median perplexity ratio of {ratio:.3f}, in {100 * at.space.changed.mean():.2f} % of "
-        "the weights.",
-        f"Transfer within phenomena {at.contrast.within:+.3f}, across {at.contrast.across:+.3f} "
-        f"({settings.scale.replace('_', ' ')}).",
+        f"its log odds by {np.diag(nats).mean():+.2f} nats on average, at "
+        f"a median perplexity ratio of {ratio:.3f}, in {100 * tuning.space.changed.mean():.2f} % "
+        "of the weights.",
+        f"Transfer within phenomena {tuning.contrast.within:+.3f}, across "
+        f"{tuning.contrast.across:+.3f} ({settings.scale.replace('_', ' ')}).",
     ]
-    return lines if results.kinds.empty else [*lines, regime(settings, results.kinds)]
+    if not results.kinds.empty:
+        lines.append(regime(settings, found["regime"], results.kinds.task.nunique()))
+    return lines
 
 
-def regime(settings: Settings, kinds: pd.DataFrame) -> str:
-    """Where each kind of tuning works: its best learning rate within the perplexity budget."""
-    means = kinds_summary(kinds)
-    found = []
-    for method in dict.fromkeys(means["method"]):
-        fit = rows_where(
-            means, (means["method"] == method) & (means["perplexity_ratio"] <= settings.budget)
-        )
-        if fit.empty:
-            found.append(f"{method} at no learning rate")
-            continue
-        best = fit.loc[fit["gain"].idxmax()]
-        found.append(
-            f"{method} {100 * best['gain']:+.1f} at learning rate {best['lr']:g} (perplexity x"
-            f"{best['perplexity_ratio']:.3f}, other phenomena {100 * best['other_phenomena']:+.1f})"
-        )
-    n_tasks = len(set(kinds["task"]))
-    return (
-        f"The regime of each kind of tuning, mean gain in points over {n_tasks} tasks "
-        f"with the median perplexity at most x{settings.budget:g} ({settings.optimiser}, "
-        f"{settings.steps} steps): " + "; ".join(found) + "."
+def beside_reference(accuracy: pd.DataFrame, name: str) -> str:
+    """How the paradigms' accuracies go with those published for GPT-2, where they are known."""
+    if (known := "published gpt2") not in accuracy:
+        return ""
+    r = accuracy[[name, known]].corr("spearman").iloc[0, 1]
+    return (f" (GPT-2, published: {percent(float(accuracy[known].mean()))} %; Spearman correlation "
+            f"over paradigms {r:.2f})")
+
+
+def regime(settings: Settings, table: pd.DataFrame, n_tasks: int) -> str:
+    """What each kind of tuning gains within the budget, in a sentence."""
+    gains = "; ".join(
+        f"{row.method} {100 * row.gain:+.1f}" if np.isfinite(row.lr) else f"{row.method} none"
+        for row in table.itertuples()
     )
+    return (f"Gain in points of each kind of tuning on {n_tasks} tasks, at its best learning rate "
+            f"with a perplexity of at most x{settings.budget:g}: {gains}.")
 
 
 def notes(settings: Settings, results: Results) -> list[str]:
@@ -200,8 +149,6 @@ def sections(
                         if n in drawn],
         }
 
-    heads = {name: f"Gradient by head: {name.removeprefix('heads-').replace('_', ' ')}"
-             for name in drawn if name.startswith("heads-")}
     return [
         section(
             "The transfer space",
@@ -211,34 +158,47 @@ def sections(
             {"groups": "Within and across phenomena", "tests": "Mantel tests, Spearman",
              "tuned": "What tuning on each task did", "clusters": "Clusters against phenomena"},
             {"transfer": "Transfer", "accuracy-transfer": "Transfer on the scale of accuracy",
-             "map-transfer": "Tasks by the likeness of their transfer (classical scaling)"},
+             "map-transfer": f"Tasks by the likeness of their transfer ({settings.map})",
+             "tree-transfer": "Average-linkage tree of the tasks by the likeness of their "
+             "transfer"},
         ),
         section(
             "Gradients of tasks",
-            f"The largest {settings.top_overlap:.0%} of the entries of each task's gradient of "
-            "the difference; chance overlap is that share.",
+            f"Overlap: of the largest {settings.top_overlap:.0%} of the entries of each task's "
+            "gradient of the difference; chance is that share. Sign agreement and shared cosine: "
+            "over the weights in both tasks' sets, above one half or 0 where they pull the same "
+            "way.",
             {}, {"gradient-overlap": "Overlap", "gradient-cosine": "Cosine",
-                 "map-gradients": "Tasks by their overlap (classical scaling)"},
+                 "sign-agreement": "Sign agreement in shared weights",
+                 "map-gradients": f"Tasks by their overlap ({settings.map})",
+                 "tree-gradients": "Average-linkage tree of the tasks by their overlap"},
         ),
         section(
             "Kinds of tuning",
             "Compared at the first checkpoint that has a whole transfer space; means over the "
             "compared tasks, the perplexity ratio is the median. Each line joins learning rates. "
             "A good kind lies to the right and low.",
-            {"kinds-of-tuning": "Gain, effect on other tasks and perplexity"},
+            {"regime": f"Best learning rate with a perplexity of at most x{settings.budget:g}, and "
+             "the smallest that breaks it",
+             "kinds-of-tuning": "Gain, effect on other tasks and perplexity"},
             {"kinds-of-tuning": "Perplexity against gain"},
         ),
         section(
-            "Over training and scales",
+            "Over training and sizes",
             "Ceiling: the two halves of a task; floor: sentences of a pair exchanged at random. "
             "Participation: (sum |g|)^2 / (N sum g^2). Intervals: 95 % bootstrap over tasks.",
-            {"development": "Sharing and distributedness", "neighbours": "Likeness of neighbouring "
-             "checkpoints' spaces", "accuracy": "Accuracy of every paradigm"},
+            {"sizes": "The last point of every size", "slopes": "Slopes against log steps",
+             "development": "Sharing and distributedness",
+             "likeness": "Likeness of neighbouring checkpoints' and sizes' spaces",
+             "accuracy": "Accuracy of every paradigm; ends of the last point's 95 % interval"},
             {"sharing": "Overlap over training", "distributedness": "Spread of the gradients"},
         ),
         section(
-            "Heads", "Share of the sum of |g| in each head's query, key, value and output weights, "
-            "and the fall of the log odds (nats) when the head is closed.",
-            {"heads": "Heads and phenomena"}, heads,
+            "Heads and layers", "Share of the sum of |g| in each head's query, key, value and "
+            "output weights and in each MLP layer, and the fall of the log odds (nats) when a head "
+            "is closed; means over the tasks of a phenomenon.",
+            {"parts": "Layers", "heads": "Heads and phenomena"},
+            {"parts": "Gradient by layer", "heads-gradient": "Gradient by head, over that head's "
+             "mean", "heads-closed": "Fall of the log odds when a head is closed"},
         ),
     ]

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from mechprobe.cli import main
 from mechprobe.errors import InputError
@@ -12,13 +13,13 @@ from mechprobe.models import load_model
 from mechprobe.runs import Run
 from mechprobe.studies import STUDIES
 from mechprobe.studies.claims import HELD, UNTESTED
+from mechprobe.studies.task_spaces import spaces, write
 from mechprobe.studies.task_spaces import study as room
-from mechprobe.studies.task_spaces import write
 from mechprobe.studies.task_spaces.check import check
 from mechprobe.studies.task_spaces.models import load_pairs, training_text
 from mechprobe.studies.task_spaces.regime import chosen_tasks
-from mechprobe.studies.task_spaces.results import within_budget
 from mechprobe.studies.task_spaces.settings import PRESETS, Settings
+from mechprobe.studies.task_spaces.tables import regime, within_budget
 from mechprobe.tasks.pair_tokens import encode_minimal_pairs
 from mechprobe.training.pair_scores import score_pairs, task_accuracy
 
@@ -55,33 +56,48 @@ def test_its_accuracies_are_those_of_the_saved_model(finished):
     margins = score_pairs(model, encoded).margins()
     with Run.open(finished, {"study": "task-space", **dataclasses.asdict(SMALL)}) as run:
         table = run.read_table("tables/accuracy.csv")
-        arrays = run.read_arrays("arrays/0.1M-step-24.safetensors")
+        arrays = run.read_arrays("arrays/0.1M-step-24/gradients.safetensors")
+        row = run.read_arrays("arrays/0.1M-step-24/task-003.safetensors")
     np.testing.assert_allclose(table["0.1M-step-24"], task_accuracy(margins, encoded))
     np.testing.assert_allclose(arrays["before"], margins, atol=1e-3)
-    assert arrays["after"].shape == (5, len(encoded))
+    assert row["after"].shape == (len(encoded),)
+    assert row["perplexity"] > 1
     assert np.diag(arrays["overlap"]).tolist() == [1.0] * 5
     shares = arrays["heads"].sum((1, 2)) + arrays["mlps"].sum(1) + arrays["embeddings"]
-    assert (shares <= 1 + 1e-6).all()
-    assert (shares > 0.8).all()
+    np.testing.assert_allclose(shares + arrays["rest"], 1.0)
 
 
 def test_a_killed_run_goes_on_to_the_same_numbers(finished, tmp_path, monkeypatch):
-    unit, calls = room.point_unit, []
+    unit, calls = spaces.tuned_unit, []
 
-    def killed(settings, pairs, point, run):
-        calls.append(point.name)
-        if len(calls) == 2:
+    def killed(at, task, run):
+        calls.append(task)
+        if len(calls) == 3:
             raise KeyboardInterrupt
-        return unit(settings, pairs, point, run)
+        return unit(at, task, run)
 
-    monkeypatch.setattr(room, "point_unit", killed)
-    monkeypatch.setattr(write, "draw", lambda settings, results, run: {})  # pictures take long
+    monkeypatch.setattr(spaces, "tuned_unit", killed)
+    monkeypatch.setattr(write, "draw", lambda *given: {})  # pictures take long
     with pytest.raises(KeyboardInterrupt):
         room.run(SMALL, tmp_path / "ts")
     room.run(SMALL, tmp_path / "ts")
-    assert len(calls) == 3
+    assert calls == [0, 1, 2, 2, 3, 4]
     for rel in ("tables/tests.csv", "tables/kinds-of-tuning.csv", "tables/development.csv"):
         assert (tmp_path / "ts" / rel).read_bytes() == (finished / rel).read_bytes()
+
+
+def test_short_memory_for_gradients_changes_no_number(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(write, "draw", lambda *given: {})
+    given = dataclasses.replace(
+        SMALL, models=(str(finished / "lm-0.1M"),), gradient_gib=1e-6, regime_tasks=0
+    )
+    room.run(given, tmp_path / "again")
+    old, new = (
+        load_file(folder / "arrays" / name / "gradients.safetensors")
+        for folder, name in ((finished, "0.1M-step-24"), (tmp_path / "again", "lm-0.1M-step-24"))
+    )
+    for name, values in old.items():
+        np.testing.assert_allclose(new[name], values, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.slow
@@ -120,6 +136,20 @@ def test_the_rate_of_a_task_is_chosen_by_the_others():
     assert none.to_dict() == {"a": 0.0, "b": 0.0, "c": 0.0}
 
 
+def test_the_regime_is_the_best_rate_within_the_budget_and_where_it_breaks():
+    import pandas as pd
+
+    table = pd.DataFrame({
+        "task": ["a"] * 6, "method": ["m"] * 3 + ["n"] * 3, "lr": [1.0, 2, 3] * 2,
+        "gain": [0.1, 0.3, 0.9, 0.5, 0.5, 0.5], "perplexity_ratio": [1.0, 1.1, 2.0, 3, 3, 3],
+        "same_phenomenon": 0.0, "other_phenomena": 0.0,
+    })
+    found = regime(table, 1.1).set_index("method")
+    assert found.loc["m", ["lr", "gain", "breaks_at"]].tolist() == [2.0, 0.3, 3.0]
+    assert np.isnan(found.loc["n", "gain"])
+    assert found.loc["n", "breaks_at"] == 1.0
+
+
 def test_compared_tasks_come_from_all_phenomena_and_have_room():
     accuracy = np.array([0.1, 0.2, 0.3, 0.9, 0.99, 0.5])
     chosen = chosen_tasks(accuracy, ["a", "a", "a", "b", "b", "c"], 3)
@@ -142,6 +172,9 @@ def test_compared_tasks_come_from_all_phenomena_and_have_room():
         ({"data_dir": "nothing"}, "no data folder nothing"),
         ({"device": "abacus"}, "device 'abacus' cannot be used"),
         ({"budget": 1.0}, "a ratio above 1"),
+        ({"map": "tsne"}, "unknown --map 'tsne'"),
+        ({"stop": 1.5}, "stop is an accuracy"),
+        ({"gradient_gib": 0.0}, "--gradient-gib is 0.0"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(changes, message):

@@ -1,4 +1,4 @@
-"""Task gradients and transfer against dense loops."""
+"""Transfer spaces against tuning a copy of the model for each task."""
 
 import copy
 
@@ -12,19 +12,9 @@ from mechprobe.tasks.pair_templates import generate_minimal_pairs
 from mechprobe.tasks.pair_tokens import encode_minimal_pairs, subset
 from mechprobe.tasks.vocabulary import train_tokenizer
 from mechprobe.training.deltas import flat_weights
-from mechprobe.training.ftgd import TuneSettings, pair_batch, pair_loss, tune
+from mechprobe.training.ftgd import TuneSettings, tune
 from mechprobe.training.pair_scores import pair_margins, task_accuracy
 from mechprobe.training.perplexity import perplexity
-from mechprobe.training.task_gradients import (
-    alignment,
-    cosine,
-    half_mass_share,
-    overlap,
-    pair_gradient,
-    participation_ratio,
-    task_gradients,
-    top_sets,
-)
 from mechprobe.training.transfer import transfer_space
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -43,62 +33,6 @@ def space():
         for part in ("reserve", "evaluate", "validate")
     ]
     return model, *parts
-
-
-def test_a_task_gradient_is_that_of_the_mean_difference(space):
-    model, tuning, *_ = space
-    settings = TuneSettings(hinge=None)
-    with flat_weights(model) as weights:
-        found = task_gradients(model, weights, tuning)
-        for t in range(4):
-            mine = tuning.of_task(t)
-            weights.grad.zero_()
-            pair_loss(model, pair_batch(tuning, mine, settings), settings)[0].backward()
-            torch.testing.assert_close(found.whole[t], weights.grad, atol=1e-6, rtol=1e-4)
-        mean = found.halves.mean(0)
-        torch.testing.assert_close(found.whole, mean, atol=1e-6, rtol=1e-4)
-        mine = tuning.of_task(1)
-        flipped = pair_gradient(model, weights, tuning, mine, signs=-np.ones(len(mine)))
-        torch.testing.assert_close(flipped, -found.whole[1], atol=1e-6, rtol=1e-4)
-        pieces = pair_gradient(model, weights, tuning, mine, batch_pairs=5)
-        torch.testing.assert_close(pieces, found.whole[1], atol=1e-6, rtol=1e-4)
-
-
-def test_overlap_cosine_and_alignment_count_and_multiply():
-    g = torch.randn(3, 700, generator=torch.Generator().manual_seed(0))
-    g[1] = 0.6 * g[0] + 0.4 * g[1]
-    sets = top_sets(g, 0.1)
-    assert sets.sum(1).tolist() == [70, 70, 70]
-    chosen = [set(np.argsort(-np.abs(row.numpy()))[:70].tolist()) for row in g]
-    for a in range(3):
-        for b in range(3):
-            both = sorted(chosen[a] & chosen[b])
-            assert overlap(sets, sets)[a, b] == pytest.approx(len(both) / 70)
-            signs = np.sign(g[a].numpy()[both]) == np.sign(g[b].numpy()[both])
-            assert alignment(g, sets)[a, b] == pytest.approx(signs.mean())
-    expected = torch.nn.functional.cosine_similarity(g[:, None], g[None], dim=-1)
-    np.testing.assert_allclose(cosine(g, g), expected, atol=1e-5)
-    none = torch.zeros(2, 4)
-    none[0, 0] = none[1, 1] = 1.0
-    assert np.isnan(alignment(none, none != 0)[0, 1])
-    assert cosine(torch.zeros(1, 4), none)[0].tolist() == [0, 0]
-
-
-def test_chance_overlap_is_the_share_of_the_sets():
-    g = torch.randn(12, 5_000, generator=torch.Generator().manual_seed(1))
-    found = overlap(top_sets(g, 0.05), top_sets(g, 0.05))
-    assert found[~np.eye(12, dtype=bool)].mean() == pytest.approx(0.05, abs=0.006)
-
-
-def test_distributedness_of_known_vectors():
-    even, one = torch.ones(10), torch.zeros(10)
-    one[3] = 5.0
-    assert participation_ratio(even) == pytest.approx(1.0)
-    assert participation_ratio(one) == pytest.approx(0.1)
-    assert half_mass_share(even) == pytest.approx(0.5)
-    assert half_mass_share(one) == pytest.approx(0.1)
-    both = participation_ratio(torch.stack([even, one]))
-    np.testing.assert_allclose(both, [1.0, 0.1])
 
 
 def test_transfer_equals_tuning_a_copy_for_each_task(space):
