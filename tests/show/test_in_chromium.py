@@ -226,6 +226,36 @@ def test_the_live_page_asks_python(browser, tmp_path, explorer):
     _clean(browser)
 
 
+def test_the_mouse_over_a_head_shows_where_it_looks(browser, tmp_path, explorer):
+    page = live.Live(browser, explorer, tmp_path / "live.html")
+    x, y = browser.run("(r => [r.x + 9, r.y + 9])"
+                       "(document.querySelector('[data-site=\"1.1\"]').getBoundingClientRect())")
+    browser.move(x, y)
+    page.settle("document.querySelectorAll('.mpx-attention td[title]').length === 9")
+    shown = browser.run("[...document.querySelectorAll('.mpx-attention td[title]')]"
+                        ".map(e => Number(e.title.split(': ').at(-1)))")
+    told = explorer.answer({"kind": "attention", "site": "1.1", "closed": [], "reads": 0})
+    assert shown == pytest.approx(np.array(told["weights"]).ravel().tolist(), abs=6e-4)
+    _clean(browser)
+
+
+def test_the_closed_set_is_copied_as_python(browser, tmp_path, explorer):
+    page = live.Live(browser, explorer, tmp_path / "live.html")
+    for site in ("0.2", "mlp.1", "1.0"):
+        page.click(f'[data-site="{site}"]')
+    browser.run("document.addEventListener('copy', () => {"
+                "window.copied = document.activeElement.value})")
+    browser.run("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    browser.run("[...document.querySelectorAll('button')].find("
+                "b => b.textContent === 'Copy as Python').click()")
+    browser.wait("window.copied !== undefined")
+    names = {}
+    exec(browser.run("window.copied"), names)
+    assert names["closed"] == ["0.2", "1.0", "mlp.1"]
+    browser.wait("document.querySelector('.mpx-status').textContent === 'Copied as Python.'")
+    _clean(browser)
+
+
 def test_the_slider_goes_through_checkpoints(browser, tmp_path, decoder):
     import torch
 
