@@ -1,139 +1,158 @@
-"""The keys a card may have at each level; any other is a typo, and refused with the nearest."""
+"""The keys a card of each kind may have at each level, and what each holds."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from typing import Any
 
 from mechprobe.errors import InputError
+from mechprobe.tasks.card_shape import (
+    ANY,
+    FLAG,
+    NUMBER,
+    NUMBERS,
+    PAIRS,
+    TEXT,
+    TEXTS,
+    WHOLE,
+    WHOLES,
+    Shape,
+    check_shape,
+    each,
+    instead,
+)
 from mechprobe.tasks.language.task import FORMS
 
-Level: TypeAlias = Mapping[str, Any]
-"""Key to the level inside it; None where nothing is inside, or where any key may be. A level of the
-one key "*" has names of the card's own."""
+_TEXT_TABLE = each(TEXT)
+_COLUMN = (TEXT, WHOLE)
+_COLUMNS = {
+    "first": _COLUMN, "second": _COLUMN, "label": _COLUMN, "group": _COLUMN,
+    "labels": _TEXT_TABLE, "drop": TEXTS, "drop_empty": FLAG, "detokenize": FLAG,
+}  # fmt: skip
+_HUB = {
+    **_COLUMNS, "path": TEXT, "config": TEXT, "split": TEXT, "revision": TEXT,
+    "options": each(ANY),
+}  # fmt: skip
+_SOURCE = {
+    **_COLUMNS, "hub": (_HUB, [_HUB]),
+    "local": {**_COLUMNS, "files": (TEXTS, TEXT), "quoting": TEXT, "header": FLAG},
+}  # fmt: skip
+_SETTABLE = {
+    "take": (WHOLE, TEXT), "take_per_group": (WHOLE, TEXT), "share": (NUMBER, TEXT),
+    "groups": (TEXTS, TEXT),
+}  # fmt: skip
+_PART = {"source": (TEXT, TEXTS), "relabel": _TEXT_TABLE, **_SETTABLE}
+_WORDS = each({"list": TEXTS, "forms": TEXTS})
+_FRAME = {
+    "name": TEXT, "verbs": TEXT, "source": TEXT, "complement": TEXT, "link": TEXT,
+    "infinitive": FLAG, "weight": NUMBER,
+}  # fmt: skip
+_GROUP = {
+    "name": TEXT, "label": TEXT, "overlap": FLAG, "in_domain": NUMBER, "counterexample": FLAG,
+    "ood": FLAG, "pairs": PAIRS,
+}  # fmt: skip
+_EXPECTED = {
+    "model": TEXT, "architecture": TEXT, "shape": WHOLES, "source": TEXT, "heads": each(TEXTS),
+}  # fmt: skip
+_SIZES = dict.fromkeys(("n_train", "n_dev", "n_test", "n_ood", "per_item"), WHOLE)
+_PREFIXES = dict.fromkeys(("prefix", "auxiliary_prefix", "redraw"), TEXT)
 
-
-def _level(*names: str, **inside: Level | None) -> Level:
-    return {**dict.fromkeys(names), **inside}
-
-
-def _each(level: Level) -> Level:
-    return {"*": level}
-
-
-_COLUMNS = ("first", "second", "label", "group", "labels", "drop", "drop_empty", "detokenize")
-_SOURCE = _level(
-    *_COLUMNS,
-    local=_level(*_COLUMNS, "files", "quoting", "header"),
-    hub=_level(*_COLUMNS, "path", "config", "split", "revision", "options"),
-)
-_SETTABLE = ("take", "take_per_group", "share", "groups")
-_PART = _level("source", "relabel", *_SETTABLE)
-_WORDS = _each(_level("list", "forms"))
-_FRAME = _level("name", "verbs", "source", "complement", "link", "infinitive", "weight")
-_GROUP = _level("name", "label", "overlap", "in_domain", "counterexample", "ood", "pairs")
-_EXPECTED = _level("model", "architecture", "shape", "source", "heads")
-_SIZES = ("n_train", "n_dev", "n_test", "n_ood", "per_item")
-_PREFIXES = ("prefix", "auxiliary_prefix", "redraw")
-_SHARES = ("object_modifier", "nested_modifier", "ood_modifier", "max_modifiers")
-
-_CARDS: dict[str, Level] = {
-    "templates": _level(
-        "labels", "content", "overlap_label", "new_word_label", "collapse", "ood_score_groups",
-        words=_WORDS, group=_GROUP,
-        settings=_level(
-            "n_train", "n_dev", "n_ood", "overlap_predicts", "new_words", "counterexample_groups",
-            "ood_groups",
-        ),
-    ),
-    "files": _level(
-        "labels", "collapse", "symmetric", "ood_score_groups", "settings",
-        sources=_each(_SOURCE), splits=_each(_PART),
-    ),
-    "grammar": _level(
-        "nouns", "prepositions", "verbs", "ood_score_groups",
-        phrases=_level("agent", "theme", "recipient"), frame=_FRAME,
-        auxiliary=_level("prepositions", syllables=_level("onsets", "vowels", "codas")),
-        settings=_level(
-            *_SIZES, *_PREFIXES, *_SHARES, "n_words", "depths", "ood_depths", "capital"
-        ),
-    ),
-    "grammar-files": _level(
-        "grammar", "ood_score_groups", settings=_level(*_SIZES, *_PREFIXES),
-        files=_level(
+_CARDS: dict[str, dict[str, Shape]] = {
+    "templates": {
+        "labels": TEXTS, "content": TEXTS, "overlap_label": TEXT, "new_word_label": TEXT,
+        "collapse": each(TEXTS), "ood_score_groups": TEXTS, "words": _WORDS, "group": [_GROUP],
+        "settings": {
+            "n_train": WHOLE, "n_dev": WHOLE, "n_ood": WHOLE, "overlap_predicts": NUMBER,
+            "new_words": NUMBERS, "counterexample_groups": TEXTS, "ood_groups": TEXTS,
+        },
+    },
+    "files": {
+        "labels": TEXTS, "collapse": each(TEXTS), "symmetric": FLAG, "ood_score_groups": TEXTS,
+        "settings": each((WHOLE, NUMBER, TEXTS)), "sources": each(_SOURCE),
+        "splits": each([_PART]),
+    },
+    "grammar": {
+        "nouns": each(TEXTS), "prepositions": _TEXT_TABLE, "verbs": each(TEXTS),
+        "ood_score_groups": TEXTS,
+        "phrases": dict.fromkeys(("agent", "theme", "recipient"), each(NUMBER)),
+        "frame": [_FRAME],
+        "auxiliary": {
+            "prepositions": _TEXT_TABLE,
+            "syllables": {"onsets": TEXTS, "vowels": TEXTS, "codas": TEXTS},
+        },
+        "settings": {
+            **_SIZES, **_PREFIXES, "n_words": WHOLE, "depths": NUMBERS, "ood_depths": WHOLES,
+            "object_modifier": NUMBER, "nested_modifier": NUMBER, "ood_modifier": NUMBER,
+            "max_modifiers": WHOLE, "capital": FLAG,
+        },
+    },
+    "grammar-files": {
+        "grammar": TEXT, "ood_score_groups": TEXTS, "settings": {**_SIZES, **_PREFIXES},
+        "files": dict.fromkeys((
             "train", "dev", "test", "dictionary", "cogs_train", "mod_test", "com_test",
             "mod_auxiliary", "com_auxiliary",
-        ),
-    ),
-    "minimal-pairs": _level(
-        words=_WORDS, paradigm=_level("name", "phenomenon", "field", "pairs"),
-        frame=_level("texts", "weight"), settings=_level("n_pairs", "n_text"),
-    ),
+        ), TEXT),
+    },
+    "minimal-pairs": {
+        "words": _WORDS,
+        "paradigm": [{"name": TEXT, "phenomenon": TEXT, "field": TEXT, "pairs": PAIRS}],
+        "frame": [{"texts": TEXTS, "weight": NUMBER}],
+        "settings": {"n_pairs": WHOLE, "n_text": WHOLE},
+    },
 }  # fmt: skip
-_TREEBANK = _level(
-    "title", "start", "features", "rules", "settings", words=_each(_level("upos", "list"))
-)
-_FORM_SETTINGS = {"ioi": ("n", "counterfactual"), "induction": ("n", "period", "again")}
+_TREEBANK = {
+    "title": TEXT, "start": TEXT, "features": each(TEXTS), "rules": each(TEXTS),
+    "settings": each(WHOLE), "words": each({"upos": TEXT, "list": TEXTS}),
+}  # fmt: skip
+_FORM_SETTINGS = {
+    "ioi": {"n": WHOLE, "counterfactual": TEXT},
+    "induction": {"n": WHOLE, "period": WHOLE, "again": WHOLE},
+}
 
 
 def check_keys(card: Mapping[str, Any], name: str) -> None:
-    """Refuse a key of a card that nothing reads, at any level of it.
+    """Refuse a key of a card that nothing reads, and a value that is not of its kind.
 
     Args:
         card: as written, of a kind that is known.
 
     Raises:
-        InputError: an unknown key, with the nearest known one; a setting that no split uses.
+        InputError: an unknown key, with the nearest known one; a value of another kind; a setting
+            that is missing, or that no split uses.
     """
     if card["kind"] == "language":
         form = str(card.get("form"))
         if form not in FORMS:  # refused where the task is made
             return
-        inside = _level(
-            "form", "source", *FORMS[form], expected=_EXPECTED,
-            settings=_level(*_FORM_SETTINGS.get(form, ("n",))),
-        )  # fmt: skip
+        inside: dict[str, Shape] = {
+            "form": TEXT, "source": TEXT, **dict.fromkeys(FORMS[form], TEXTS),
+            "expected": [_EXPECTED], "settings": _FORM_SETTINGS.get(form, {"n": WHOLE}),
+        }  # fmt: skip
+        inside |= {"centuries": WHOLES} if "centuries" in inside else {}
     else:
         inside = _CARDS[card["kind"]]
-    _check(card, {"kind": None, "title": None, "settings": None, **inside}, f"card {name}", "")
+    where = f"card {name}"
+    check_shape(card, {"kind": TEXT, "title": TEXT, **inside}, where)
     if card["kind"] == "files":
-        _check_used(card, name)
+        _check_used(card, where)
+    elif card["kind"] == "language" and "settings" not in card:
+        return  # refused where the task is made
+    elif missing := [key for key in inside["settings"] if key not in card.get("settings", {})]:
+        raise InputError(f"{where}: [settings] lacks {', '.join(missing)}; add it to the card")
 
 
 def check_grammar_keys(card: Mapping[str, Any], name: str) -> None:
-    """Refuse a key of a treebank grammar that nothing reads; raises InputError."""
-    _check(card, _TREEBANK, f"grammar {name}", "")
+    """Refuse what a treebank grammar cannot hold; raises InputError."""
+    check_shape(card, _TREEBANK, f"grammar {name}")
 
 
-def _check(table: Mapping[str, Any], level: Level, card: str, path: str) -> None:
-    for key, value in table.items():
-        if "*" not in level and key not in level:
-            place = f"in [{path}]" if path else "at the top"
-            raise InputError(f"{card}: unknown key {key!r} {place}; {_instead(key, level)}")
-        inside = level.get("*", level.get(key))
-        for part in value if isinstance(value, list) else [value]:
-            if inside is not None and isinstance(part, Mapping):
-                _check(part, inside, card, f"{path}.{key}" if path else key)
-
-
-def _check_used(card: Mapping[str, Any], name: str) -> None:
-    """Refuse splits that are no lists of tables, and a setting that no part of a split names."""
-    used: set[str] = set()
-    splits = card.get("splits", {})
-    for split, parts in splits.items():
-        if not isinstance(parts, list) or not all(isinstance(part, Mapping) for part in parts):
-            raise InputError(f"card {name}: split {split!r} is no list; write [[splits.{split}]]")
-        named = (part.get(key) for part in parts for key in _SETTABLE)
-        used |= {value for value in named if isinstance(value, str)}
-    settings = card.get("settings", {})
+def _check_used(card: Mapping[str, Any], where: str) -> None:
+    """Refuse a setting that no part of a split names."""
+    splits, settings = card.get("splits", {}), card.get("settings", {})
+    named = (part.get(key) for parts in splits.values() for part in parts for key in _SETTABLE)
+    used = {value for value in named if isinstance(value, str)}
     unused = [key for key in settings if key not in used]
     if splits and unused and used <= set(settings):
         raise InputError(
-            f"card {name}: setting {unused[0]!r} is used by no split; {_instead(unused[0], used)}"
+            f"{where}: setting {unused[0]!r} is used by no split; {instead(unused[0], used)}"
         )
-
-
-def _instead(key: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(key, list(known), 1, 0.0)
-    return f"nearest: {near[0]}; mend or remove it" if near else "remove it"

@@ -135,7 +135,7 @@ def read_card(name_or_path: str | Path) -> dict[str, Any]:
 
 def _check(card: Mapping[str, Any], name: str) -> None:
     kind = card.get("kind")
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise InputError(f"card {name} has kind {kind!r}; expected one of {', '.join(_KINDS)}")
     check_keys(card, name)
     missing = [key for key in _KINDS[kind] if key not in card]

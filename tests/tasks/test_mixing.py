@@ -221,7 +221,7 @@ def test_without_hub_and_files_the_message_says_what_to_do(folder):
         ('files = ["more.tsv"]', 'file = ["more.tsv"]', r"\[sources.more.local\]; nearest: files;"),
         ('symmetric = true', 'symetric = true', "'symetric' at the top; nearest: symmetric; mend"),
         ("n_dev = 4", "n_dev = 4\nn_dve = 2", "'n_dve' is used by no split; nearest: n_dev; mend"),
-        ("[[splits.dev]]", "[splits.dev]", r"'dev' is no list; write \[\[splits\.dev\]\]"),
+        ("[[splits.dev]]", "[splits.dev]", r"splits.dev is .*; expected a list of tables"),
         ('source = "more"', 'source = "most"', "uses source 'most'; the card has plain, more"),
         ('take = "n_dev"', 'take = "n_deb"', "refers to a setting 'n_deb'"),
         ("[[splits.train]]", "[[splits.practice]]", r"has no \[\[splits.train\]\]"),

@@ -70,7 +70,7 @@ class LanguageTask:
             raise InputError(
                 f"card {self.name} has form {form!r}; expected one of {', '.join(FORMS)}"
             )
-        if missing := [key for key in FORMS[form] if not self.card.get(key)]:
+        if missing := [key for key in (*FORMS[form], "settings") if not self.card.get(key)]:
             raise InputError(
                 f"card {self.name} of form {form!r} lacks {', '.join(missing)}; add it to the card"
             )

@@ -49,7 +49,7 @@ def test_words_are_written_as_in_the_card(edited):
         ('"drum"]', '"drum", "by"]', "'by' is both function word and noun"),
         ('"drum"]', '"drum", "Tom"]', "'tom' is both name and noun"),
         ('"drum"]', '"drum", "big drum"]', r"\[nouns\] thing has 'big drum'; expected one word"),
-        ('"drum"]', '"drum", 7]', r"\[nouns\] thing has 7; expected one word"),
+        ('"drum"]', '"drum", 7]', "nouns.thing has 7; expected a list of texts"),
         ('beside = "beside"', 'beside = "near"', r"beside is followed by list 'near'; \[nouns\]"),
         (
             'omissible = ["eat", ',
@@ -66,7 +66,7 @@ def test_words_are_written_as_in_the_card(edited):
         ('link = "CCOMP"', "", "complement 'clause' with link None; expected 'clause' or"),
         ('to clause"', 'to"', "expected 'clause' at its end exactly where the frame has a"),
         ('name = "passive_by"', 'name = "passive"', "has two frames 'passive'; rename one"),
-        ("weight = 17", "weight = -1", "weight -1; expected a number, 0 or more"),
+        ("weight = 17", "weight = -1", "frame.weight is -1; expected a number, 0 or more"),
         ("weight = 17", "", "frame 'passive_by' lacks weight; add it"),
         ("person = 3, name = 2", "people = 3", r"\[phrases.agent\] has 'people'; expected weights"),
         ("recipient = { person = 2, name = 2 }", "", r"\[phrases.recipient\] is missing"),
