@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,16 @@ class Checkpoint:
 
     Values come back as they were: tensors (on the CPU) and NumPy arrays bit by bit, Python ints
     and floats exactly, dicts with keys of any plain type, lists, tuples, text, None.
+
+    Attributes:
+        path: the file.
+        wrote: what the work has written so far, paths inside its run; kept beside the state.
+        recall: told, when a state is loaded, what was written before it was saved.
     """
 
     path: Path
+    wrote: Callable[[], list[str]] = list
+    recall: Callable[[list[str]], None] | None = None
 
     def save(self, state: dict) -> None:
         """Replace the saved state, in one step.
@@ -35,7 +43,8 @@ class Checkpoint:
         tensors: dict[str, torch.Tensor] = {}
         shape = json.dumps(_pack(state, "state", tensors))
         with atomic_path(self.path) as draft:
-            save_file(_separate(tensors), draft, {"state": shape})
+            wrote = json.dumps(self.wrote())
+            save_file(_separate(tensors), draft, {"state": shape, "wrote": wrote})
 
     def load(self) -> dict | None:
         """The state saved last; None when there is none.
@@ -50,9 +59,12 @@ class Checkpoint:
         try:
             with safe_open(self.path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                shape = json.loads((file.metadata() or {})["state"])
+                kept = file.metadata() or {}
+                shape, wrote = json.loads(kept["state"]), json.loads(kept.get("wrote", "[]"))
         except (OSError, SafetensorError, ValueError, KeyError) as error:
             raise unreadable(self.path, error) from None
+        if self.recall is not None:
+            self.recall(wrote)
         return _unpack(shape, tensors)
 
     def delete(self) -> None:

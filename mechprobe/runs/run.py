@@ -165,7 +165,8 @@ class Run:
 
     def checkpoint(self, name: str) -> Checkpoint:
         """Where the unfinished work of this name keeps its state."""
-        found = Checkpoint(self._place("checkpoints", name, ".safetensors"))
+        place = self._place("checkpoints", name, ".safetensors")
+        found = Checkpoint(place, self._wrote, self._recall)
         self._checkpoints.append(found)
         return found
 
@@ -224,6 +225,11 @@ class Run:
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
+
+    def _recall(self, wrote: list[str]) -> None:
+        """Count as written what an earlier process wrote for the current unit."""
+        for rel in wrote:
+            self._written[self.folder / rel] = None
 
     def _wrote(self) -> list[str]:
         """What appeared or changed, of the paths the current unit was given."""

@@ -112,11 +112,12 @@ def first_unit(
     memory = splits["train"].take(
         np.random.default_rng(0).permutation(len(splits["train"]))[: at.settings.n_test]
     )
-    by_point: list[dict[str, float]] = []
+
+    def at_point(step: int) -> str:
+        return f"{name}-step-{step:06d}"
 
     def on_checkpoint(step: int) -> None:
-        keep_model(at.run, f"{name}-step-{step:06d}", model)
-        by_point.append({"step": step, "memory": float(exact_matches(model, memory).mean())})
+        keep_model(at.run, at_point(step), model)
 
     _fit(at, name, model, splits["train"], fit, points, on_checkpoint)
     keep_model(at.run, name, model)
@@ -124,7 +125,10 @@ def first_unit(
         "memory": float(exact_matches(model, memory).mean()),
         "dev": exact_matches(model, splits["dev"]).tolist(),
         "ood": exact_matches(model, splits["ood"]).tolist(),
-        "points": by_point,
+        "points": [
+            {"step": step, "memory": float(exact_matches(begin(at, at_point(step)), memory).mean())}
+            for step in sorted(points)
+        ],
     }
 
 

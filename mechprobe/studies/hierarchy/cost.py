@@ -8,7 +8,7 @@ from mechprobe.models.fixed_length import HookedFixedLengthEncoder
 from mechprobe.studies.hierarchy.models import fresh_model, training_task
 from mechprobe.studies.hierarchy.settings import Settings
 from mechprobe.studies.hierarchy.specs import Spec, checkpoint_steps, grammar_of, read_specs
-from mechprobe.studies.hierarchy.study import units
+from mechprobe.studies.hierarchy.units import work_of
 from mechprobe.studies.timing import Part, device_name, timed, use_threads, work_table
 from mechprobe.training.tree_tasks import tree_log_probs
 from mechprobe.trees import bp_ladder, sample
@@ -64,7 +64,7 @@ def estimate(settings: Settings, spec: Spec, model: HookedFixedLengthEncoder) ->
     sets = (2 + filtered) * settings.n_eval / one
     forward = timed(score_step, settings.device)
     passes = round(sets * len(checkpoint_steps(settings, spec)))
-    inside = units(settings, spec)
+    inside = work_of(settings, spec)
     heads = spec.n_heads * spec.n_layers
     ranking = heads * 3 + 122 + 3 * settings.mask_seeds * settings.mask_steps
     located = round(grammar.depth * ranking * settings.n_locate / one) if "ranking" in inside else 0

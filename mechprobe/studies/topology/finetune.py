@@ -122,13 +122,14 @@ def tune_unit(tuning: Tuning, condition: str, index: int) -> dict:
     )
     watched = {s: tuning.regulariser(s) for s in settings.finetune_streams}
     before = {s: probe_loss(model, dev, extra, s) for s, extra in watched.items()}
-    store = tuning.opened.run.checkpoint(f"finetune-{condition}-{index}")
-    losses: list[float] = []
+    run, name = tuning.opened.run, f"finetune-{condition}-{index}"
+    store = run.checkpoint(name)
     with progress(settings.finetune_steps, f"fine-tune {condition} {index}") as bar:
 
         def on_step(step: int, loss: float) -> None:
             bar.update(step - bar.n)
-            losses.append(loss)
+            if step % 10 == 0:
+                run.log(name, step, loss=loss)
 
         if condition == PLAIN:
             fit_classifier(model, train, fit, seed=seed, on_step=on_step, store=store)
@@ -139,6 +140,7 @@ def tune_unit(tuning: Tuning, condition: str, index: int) -> dict:
                 weight=settings.finetune_weight, seed=seed, on_step=on_step, store=store,
             )
     after = {s: probe_loss(model, dev, extra, s) for s, extra in watched.items()}
+    losses = [row["loss"] for row in run.metrics(name)]  # of earlier processes too
     return {"condition": condition, "seed": seed, "probe_loss_before": before,
             "probe_loss_after": after, "train_loss": losses[-20:],
             **score(model, dev, tuning.texts[1])}

@@ -6,46 +6,31 @@ from typing import Any
 
 from mechprobe.probes.sentence_scores import SentenceScore
 from mechprobe.runs import Run
-from mechprobe.studies.topology.baselines import baselines_unit, read_baselines
+from mechprobe.studies.topology.baselines import read_baselines
 from mechprobe.studies.topology.data import StudyData
-from mechprobe.studies.topology.finetune import Tuning, conditions, tune_unit
-from mechprobe.studies.topology.heads import heads_unit
-from mechprobe.studies.topology.models import (
-    TRAINED,
-    model_names,
-    train_encoder,
-    untrained_names,
-)
-from mechprobe.studies.topology.probing import Opened, kinds_of, probe_unit
+from mechprobe.studies.topology.finetune import conditions
+from mechprobe.studies.topology.models import model_names, untrained_names
+from mechprobe.studies.topology.probing import kinds_of
 from mechprobe.studies.topology.results import METRICS_OF, UNTRAINED, Results, mean_score
 from mechprobe.studies.topology.settings import Settings
+from mechprobe.studies.topology.units import ENCODER, probe_name, tune_name
 
 
-def compute(settings: Settings, data: StudyData, run: Run) -> Results:
-    """Every unit of the run, computed where it is not there yet, and what they found."""
-    encoder = None
-    if settings.encoder is None:
-        encoder = run.unit("encoder", lambda: train_encoder(settings, data, run))
-    units: dict[tuple[str, str], dict[str, Any]] = {}
-    trained = Opened(settings, data, run, TRAINED)
-    for name in reversed(model_names(settings)):  # the trained model last: it is used further
-        opened = trained if name == TRAINED else Opened(settings, data, run, name)
-        for kind in kinds_of(settings, name):
-            units[name, kind] = run.unit(
-                f"probe-{name}-{kind}", lambda o=opened, k=kind: probe_unit(o, k)
-            )
-    run.unit("baselines", lambda: baselines_unit(trained))
-    heads = None
-    if settings.n_heads_tested >= 0:
-        heads = run.unit("heads", lambda: heads_unit(trained))
-    tuning = Tuning(trained)
+def gather(settings: Settings, data: StudyData, run: Run) -> Results:
+    """What a run found, from units that are all finished."""
+    units = {
+        (name, kind): run.result(probe_name(name, kind))
+        for name in model_names(settings) for kind in kinds_of(settings, name)
+    }
     tuned = [
-        run.unit(f"finetune-{name}-{i}", lambda n=name, j=i: tune_unit(tuning, n, j))
-        for i in range(settings.finetune_seeds) for name in conditions(settings)
+        run.result(tune_name(condition, i))
+        for i in range(settings.finetune_seeds) for condition in conditions(settings)
     ]
     return Results(
         settings, data.scored, read_scores(settings, data, run, units),
-        read_baselines(settings, data, run), dict(sorted(units.items())), heads, tuned, encoder,
+        read_baselines(settings, data, run), dict(sorted(units.items())),
+        run.result("heads") if settings.n_heads_tested >= 0 else None, tuned,
+        None if settings.encoder else run.result(ENCODER),
     )
 
 

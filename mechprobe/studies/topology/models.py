@@ -59,13 +59,11 @@ def train_encoder(settings: Settings, data: StudyData, run: Run) -> dict:
     )
     if settings.device != "cpu":
         model = model.to(settings.device)
-    losses: list[float] = []
     with progress(settings.pretrain_steps, "train the encoder") as bar:
 
         def on_step(step: int, loss: float) -> None:
             bar.update(step - bar.n)
-            losses.append(loss)
-            if step % 10 == 0:
+            if step % 10 == 0 or step == 1:
                 run.log("encoder", step, loss=loss)
 
         fit_tree_space(
@@ -75,6 +73,7 @@ def train_encoder(settings: Settings, data: StudyData, run: Run) -> dict:
             store=run.checkpoint("encoder"),
         )
     save_model(model, run.path("models/encoder"))
+    losses = [row["loss"] for row in run.metrics("encoder")]  # of earlier processes too
     few = max(1, len(losses) // 20)
     return {"loss_first": losses[:few], "loss_last": losses[-few:], "sentences": len(encoded)}
 
