@@ -133,7 +133,7 @@ def tuning_frontier(
         InputError: a missing column, or no rows.
     """
     require(table, ["gain", "perplexity_ratio", by], "tuning_frontier")
-    figure = new_figure(width, 0.85 * width)
+    figure = new_figure(width, max(0.55 * width, 0.85 * COLUMN))
     axes = dress(
         figure.add_subplot(), title=title, x="gain on the tuned task (points)",
         y="perplexity after / before", grid="y",
@@ -229,6 +229,7 @@ def cluster_tree(
             fillstyle="full" if k < 6 else "none", label=kind.replace("_", " "),
         )
     axes.set_xlim(0, 1.02 * float(tree[:, 2].max()))
+    axes.spines["left"].set_visible(False)
     legend_below(figure, axes)
     return figure
 

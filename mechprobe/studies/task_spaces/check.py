@@ -49,6 +49,11 @@ def check(settings: Settings) -> None:
         )
     if not settings.gradient_gib > 0:
         raise InputError(f"--gradient-gib is {settings.gradient_gib}; give more than 0")
+    if settings.regime_model and not settings.models and (
+        settings.regime_model not in settings.sizes
+    ):
+        raise InputError(f"--regime-model {settings.regime_model} is none of the sizes; give one "
+                         f"of {', '.join(settings.sizes)}, or none for the last")
     if settings.regime_tasks and not settings.regime_lrs:
         raise InputError("no --regime-lrs; give learning rates, or --regime-tasks 0")
     for lr in settings.regime_lrs:

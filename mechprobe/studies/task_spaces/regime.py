@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from mechprobe.errors import InputError
 from mechprobe.runs import Run, progress
 from mechprobe.studies.task_spaces.check import tuning
 from mechprobe.studies.task_spaces.models import Point
@@ -50,9 +51,18 @@ def sparse_name(settings: Settings, kind: str = "top") -> str:
     return f"{HINGED}, {kind} {settings.top if settings.top < 1 else 0.01:g}"
 
 
-def regime_point(points: list[Point]) -> Point:
-    """Where kinds of tuning are compared: the first whole point of the last model."""
-    return next(p for p in points if p.whole and p.model == points[-1].model)
+def regime_point(settings: Settings, points: list[Point]) -> Point:
+    """Where kinds of tuning are compared: the first whole point of --regime-model, or the last.
+
+    Raises:
+        InputError: no such model in the run.
+    """
+    name = settings.regime_model or points[-1].model
+    for point in points:
+        if point.whole and point.model == name:
+            return point
+    known = ", ".join(dict.fromkeys(point.model for point in points))
+    raise InputError(f"--regime-model {name} is none of the run's models; give one of {known}")
 
 
 def compared_tasks(settings: Settings, phenomena: list[str], point: Point, run: Run) -> list[int]:

@@ -76,6 +76,9 @@ class Settings:
     )
     map: str = _option("mds", "tasks in the plane: mds, pca, or umap (needs umap-learn)")
     regime_tasks: int = _option(6, "tasks on which kinds of tuning are compared; 0 = none")
+    regime_model: str = _option(
+        "", "size or model on which they are compared; empty = the last, which costs most"
+    )
     regime_lrs: tuple[float, ...] = _option(
         (0.0005, 0.002, 0.008, 0.05, 0.4), "learning rates of that comparison"
     )
@@ -96,10 +99,11 @@ PRESETS: dict[str, Settings] = {
     "laptop": Settings(preset="laptop"),  # chosen on seed 100
     "real": Settings(
         preset="real", pairs="blimp", sizes=("0.3M", "1M", "4M"), vocabulary="bpe",
-        n_vocabulary=2_048, n_ctx=64, train_steps=2_000, precision="bfloat16", n_checkpoints=4,
-        first_checkpoint=0.02, n_spaces=2, n_tune=80, n_eval=20, steps=10, file_limit=4_000_000,
-        regime_tasks=4, regime_lrs=(0.002, 0.008, 0.05),
-    ),
+        n_vocabulary=2_048, n_ctx=64, train_steps=1_200, precision="bfloat16", n_checkpoints=4,
+        first_checkpoint=0.02, n_spaces=1, n_tune=40, n_eval=16, steps=10, batch=16, lr=0.012,
+        file_limit=4_000_000, regime_model="1M", regime_tasks=8,
+        regime_lrs=(0.0005, 0.002, 0.01, 0.05, 0.4),
+    ),  # tuning's learning rate: reserve pairs of five paradigms, the smallest model
     "paper": Settings(
         preset="paper", pairs="blimp", models=(
             "EleutherAI/pythia-70m-deduped", "gpt2", "EleutherAI/pythia-160m-deduped",

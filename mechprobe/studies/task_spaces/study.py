@@ -53,7 +53,7 @@ def compute(
         compute_point(OpenPoint(settings, pairs, point), run)
     if not settings.regime_tasks:
         return pd.DataFrame()
-    return compute_regime(OpenPoint(settings, pairs, regime_point(points)), run)
+    return compute_regime(OpenPoint(settings, pairs, regime_point(settings, points)), run)
 
 
 def check_pairs(pairs: MinimalPairs) -> None:

@@ -175,9 +175,9 @@ def sections(
         ),
         section(
             "Kinds of tuning",
-            "Compared at the first checkpoint that has a whole transfer space; means over the "
-            "compared tasks, the perplexity ratio is the median. Each line joins learning rates. "
-            "A good kind lies to the right and low.",
+            f"Compared on {settings.regime_model or 'the last model'}, at its first checkpoint "
+            "with a whole transfer space; means over the compared tasks, the perplexity ratio is "
+            "the median. Each line joins learning rates. A good kind lies to the right and low.",
             {"regime": f"Best learning rate with a perplexity of at most x{settings.budget:g}, and "
              "the smallest that breaks it",
              "kinds-of-tuning": "Gain, effect on other tasks and perplexity"},
