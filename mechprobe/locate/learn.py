@@ -75,6 +75,7 @@ def masked_subnetworks(
     return SubnetworkSet(tuple(
         binarise(row.cpu(), member, grid, settings, stands.kind)
         for row, member in zip(log_alpha, members, strict=True)
+        if not row.isnan().any()
     ))
 
 

@@ -8,14 +8,18 @@ from numbers import Real
 
 from mechprobe.errors import InputError
 
+RULES = ("held", "expected", "published")
+
 
 @dataclass(frozen=True)
 class MaskSettings:
     """How a mask is trained; the defaults are ours, ``published_settings`` gives the paper's.
 
     Args:
-        rule: what the Lagrangian acts on: "expected", the closed-form expected share of closed
-            gates; "published", the sampled gates, 1 - mean(g) (Bhaskar et al. 2024, section 3).
+        rule: how the sparsity is reached: "held", the expected share of closed gates is at its
+            target in every step (``share_held``); "expected", a Lagrangian on the closed-form
+            expected share; "published", one on the sampled gates, 1 - mean(g) (Bhaskar et al.
+            2024, section 3).
         objective: "kl" from the full model, or the "task" loss on the labels (classifiers).
         steps: optimiser steps.
         accumulation: micro-batches a step, with a gate sample each.
@@ -44,8 +48,10 @@ class MaskSettings:
     init_sd: float = 0.01
 
     def __post_init__(self) -> None:
-        if self.rule not in ("expected", "published"):
-            raise InputError(f"unknown rule {self.rule!r}; expected 'expected' or 'published'")
+        if self.rule not in RULES:
+            raise InputError(
+                f"unknown rule {self.rule!r}; expected {', '.join(map(repr, RULES))}"
+            )
         if self.objective not in ("kl", "task"):
             raise InputError(f"unknown objective {self.objective!r}; expected 'kl' or 'task'")
         if self.warmup_shape not in ("linear", "logarithmic"):
@@ -77,7 +83,7 @@ def published_settings(sparsity: float) -> MaskSettings:
 
 def check_sparsity(sparsity: object) -> float:
     """The sparsity as a float when it is a number inside (0, 1), else InputError."""
-    if not (isinstance(sparsity, Real) and 0 < sparsity < 1):
+    if not (isinstance(sparsity, Real) and 0 < float(sparsity) < 1):
         raise InputError(
             f"sparsity {sparsity!r} is outside (0, 1); give the share of sites to close, e.g. 0.5"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from mechprobe.errors import InputError
 from mechprobe.gates.kernels.hard_concrete import hard_concrete as sample_all
 from mechprobe.locate import hard_concrete
 from mechprobe.locate.mask_settings import MaskSettings, Member, target_at
+from mechprobe.locate.row_adamw import RowAdamW
+from mechprobe.locate.share_held import along_the_share, held_at
 
 
 def sparsity_penalty(
@@ -27,75 +29,120 @@ def sparsity_penalty(
 class MaskTrainer:
     """State of K masks in training: log alpha [k, site], multipliers [k, 2], optimisers, step.
 
-    The multipliers climb (gradient ascent by AdamW at ``lambda_lr``), log alpha descends.
+    Log alpha descends. With the rules "expected" and "published" the multipliers climb (gradient
+    ascent by AdamW at ``lambda_lr``); with "held" they stay 0. All members step together; those
+    that are done leave, and their rows stay as they are (NaN where a member diverged).
+
+    Args:
+        settings: of all members, or one for each; they differ in nothing that a step shares.
+
+    Raises:
+        InputError: no members, or settings that cannot run together.
     """
 
     def __init__(
-        self, members: Sequence[Member], n_sites: int, settings: MaskSettings,
-        device: torch.device | str = "cpu", about: Mapping[str, str] | None = None,
+        self, members: Sequence[Member], n_sites: int,
+        settings: MaskSettings | Sequence[MaskSettings], device: torch.device | str = "cpu",
+        about: Mapping[str, str] | None = None,
     ) -> None:
         if not members:
             raise InputError("mask search needs at least one member (a seed and a sparsity)")
-        self.members, self.settings, self.step_number = list(members), settings, 0
-        self.about = dict(about or {})
+        self.members, self.step_number, self.about = list(members), 0, dict(about or {})
+        self.each = _one_each(settings, len(members))
+        self.settings = self.each[0]
         starts = []
-        for member in self.members:
+        for member, own in zip(self.members, self.each, strict=True):
             rng = np.random.Generator(np.random.Philox(key=[member.seed, 0x696E6974]))
-            starts.append(settings.init + settings.init_sd * rng.standard_normal(n_sites))
+            starts.append(own.init + own.init_sd * rng.standard_normal(n_sites))
         start = torch.from_numpy(np.stack(starts)).float().to(device)
         self.log_alpha = nn.Parameter(start)
         self.multipliers = nn.Parameter(torch.zeros(len(self.members), 2, device=device))
-        self.descent = torch.optim.AdamW(
-            [self.log_alpha], lr=settings.lr, weight_decay=settings.weight_decay
-        )
-        self.ascent = torch.optim.AdamW(
-            [self.multipliers], lr=settings.lambda_lr, weight_decay=settings.weight_decay,
-            maximize=True,
-        )
+        decay = self.settings.weight_decay
+        self.descent = RowAdamW(self.log_alpha, decay)
+        self.ascent = RowAdamW(self.multipliers, decay, maximize=True)
+        self.active = list(range(len(self.members)))
 
-    def gates(self, micro: int = 0) -> Float[Tensor, "k site"]:
-        """Fresh samples for this step; noise depends only on (member seed, step, micro-batch)."""
-        return hard_concrete.sample(self.log_alpha, self._noise(micro))
+    def hold(self) -> None:
+        """With the rule "held", move every active member's log alpha to its target at this step."""
+        if self.settings.rule == "held":
+            with torch.no_grad():
+                self.log_alpha[self.active] = held_at(
+                    self.log_alpha[self.active], self.targets()
+                )
 
-    def _noise(self, micro: int) -> Tensor:
-        draw = self.step_number * self.settings.accumulation + micro
-        n_sites = self.log_alpha.shape[1]
-        u = torch.stack([hard_concrete.uniform_noise(m.seed, draw, n_sites) for m in self.members])
-        return u.to(self.log_alpha.device)
+    def draw(self, micro: int = 0) -> tuple[Float[Tensor, "row site"], Float[Tensor, " row"]]:
+        """Fresh gates of the active members and the closed shares that the rule looks at.
 
-    def draw(self, micro: int = 0) -> tuple[Float[Tensor, "k site"], Float[Tensor, "k"]]:
-        """``gates`` and their ``closed_share`` in one operator for all members and sites."""
+        Noise depends only on (member seed, step, micro-batch).
+        """
         gates, closed = sample_all(
-            self.log_alpha, self._noise(micro), left=hard_concrete.LEFT,
+            self.log_alpha[self.active], self._noise(micro), left=hard_concrete.LEFT,
             right=hard_concrete.RIGHT, temperature=hard_concrete.TEMPERATURE,
             eps=hard_concrete.EPS,
         )
         return gates, 1 - gates.mean(-1) if self.settings.rule == "published" else closed
 
-    def closed_share(self, gates: Float[Tensor, "k site"]) -> Float[Tensor, "k"]:
-        """The sparsity the Lagrangian sees: of the sample (published) or expected (ours)."""
-        if self.settings.rule == "published":
-            return 1 - gates.mean(-1)
-        return hard_concrete.probability_closed(self.log_alpha).mean(-1)
-
-    def targets(self) -> Float[Tensor, "k"]:
-        """Each member's target sparsity at this step."""
-        now = [target_at(self.step_number, m.sparsity, self.settings) for m in self.members]
-        return torch.tensor(now, device=self.log_alpha.device)
+    def backward(
+        self, gates: Float[Tensor, "row site"], closed: Float[Tensor, " row"],
+        slopes: Float[Tensor, "row site"],
+    ) -> None:
+        """Add a micro-batch's gradient, from what ``draw`` gave and the loss's d / d gates."""
+        share = 1 / self.settings.accumulation
+        if self.settings.rule == "held":
+            gates.backward(slopes * share)
+            return
+        penalty = sparsity_penalty(closed, self.targets(), self.multipliers[self.active])
+        torch.autograd.backward(
+            [gates, penalty], [slopes * share, torch.full_like(penalty, share)]
+        )
 
     def update(self) -> None:
-        """One optimiser step on the gradients at hand, with the learning-rate schedule."""
-        s = self.settings
-        warm = min(1.0, (self.step_number + 1) / max(1, s.lr_warmup_steps))
-        left = (s.steps - self.step_number) / max(1, s.steps - s.lr_warmup_steps)
-        factor = min(warm, left, 1.0)
-        self.descent.param_groups[0]["lr"] = s.lr * factor
-        self.ascent.param_groups[0]["lr"] = s.lambda_lr * factor
-        self.descent.step()
-        self.ascent.step()
-        self.descent.zero_grad(set_to_none=True)
-        self.ascent.zero_grad(set_to_none=True)
+        """One optimiser step on the gradients at hand; members whose steps are done leave."""
+        rows = torch.tensor(self.active, dtype=torch.long, device=self.log_alpha.device)
+        rates = torch.tensor([self._factor(k) for k in self.active], device=rows.device)
+        own = [self.each[k] for k in self.active]
         self.step_number += 1
+        grad = _gradient(self.log_alpha)
+        if self.settings.rule == "held":
+            grad = along_the_share(self.log_alpha.detach(), grad)
+        else:
+            fast = rates * rates.new_tensor([s.lambda_lr for s in own])
+            self.ascent.update(
+                self.multipliers, _gradient(self.multipliers), self.step_number, fast, rows
+            )
+        fast = rates * rates.new_tensor([s.lr for s in own])
+        self.descent.update(self.log_alpha, grad, self.step_number, fast, rows)
+        self.log_alpha.grad = self.multipliers.grad = None
+        self.active = [k for k in self.active if self.step_number < self.each[k].steps]
+
+    def drop(self, places: Sequence[int]) -> None:
+        """Members at these places among the active ones diverged: they leave, with rows of NaN."""
+        gone = {self.active[place] for place in places}
+        with torch.no_grad():
+            self.log_alpha[sorted(gone)] = torch.nan
+        self.active = [k for k in self.active if k not in gone]
+
+    def targets(self) -> Float[Tensor, " row"]:
+        """Each active member's target sparsity at this step."""
+        now = [
+            target_at(self.step_number, self.members[k].sparsity, self.each[k])
+            for k in self.active
+        ]
+        return torch.tensor(now, device=self.log_alpha.device)
+
+    def _noise(self, micro: int) -> Tensor:
+        draw = self.step_number * self.settings.accumulation + micro
+        n_sites = self.log_alpha.shape[1]
+        seeds = [self.members[k].seed for k in self.active]
+        u = torch.stack([hard_concrete.uniform_noise(seed, draw, n_sites) for seed in seeds])
+        return u.to(self.log_alpha.device)
+
+    def _factor(self, k: int) -> float:
+        """Share of the peak learning rates at this step: up over the warm-up, then down to 0."""
+        own = self.each[k]
+        warm = min(1.0, (self.step_number + 1) / max(1, own.lr_warmup_steps))
+        left = (own.steps - self.step_number) / max(1, own.steps - own.lr_warmup_steps)
+        return min(warm, left, 1.0)
 
     def _made_by(self) -> dict:
         """What decides the numbers of a search, as plain values."""
@@ -104,7 +151,7 @@ class MaskTrainer:
             "sparsities": [float(m.sparsity) for m in self.members],
             "sites": self.log_alpha.shape[1],
             **self.about,
-            **asdict(self.settings),
+            **_written(self.each),
         }
 
     def state(self) -> dict:
@@ -112,10 +159,11 @@ class MaskTrainer:
         return {
             "made_by": self._made_by(),
             "step": self.step_number,
+            "active": self.active,
             "log_alpha": self.log_alpha.detach(),
             "multipliers": self.multipliers.detach(),
-            "descent": self.descent.state_dict(),
-            "ascent": self.ascent.state_dict(),
+            "descent": self.descent.state(),
+            "ascent": self.ascent.state(),
         }
 
     def restore(self, state: dict) -> None:
@@ -126,9 +174,39 @@ class MaskTrainer:
                 f"the saved mask search has {changed[0]} {saved.get(changed[0])}, this one "
                 f"{mine[changed[0]]}; go on with the same settings, or delete the saved state"
             )
-        self.step_number = int(state["step"])
+        if "active" not in state:
+            raise InputError(
+                "the saved mask search is of an older version of mechprobe; delete the saved state"
+            )
+        self.step_number, self.active = int(state["step"]), list(state["active"])
         with torch.no_grad():
             self.log_alpha.copy_(state["log_alpha"])
             self.multipliers.copy_(state["multipliers"])
-        self.descent.load_state_dict(state["descent"])
-        self.ascent.load_state_dict(state["ascent"])
+        self.descent.restore(state["descent"])
+        self.ascent.restore(state["ascent"])
+
+
+def _one_each(settings: MaskSettings | Sequence[MaskSettings], n: int) -> list[MaskSettings]:
+    """One member's settings each, when they can step together."""
+    each = [settings] * n if isinstance(settings, MaskSettings) else list(settings)
+    if len(each) != n:
+        raise InputError(f"{len(each)} settings for {n} members; give one for all, or one each")
+    for name in ("rule", "objective", "accumulation", "weight_decay"):
+        if len(found := {getattr(own, name) for own in each}) > 1:
+            raise InputError(
+                f"members of one search share their {name}, here {sorted(found)}; search apart"
+            )
+    return each
+
+
+def _written(each: Sequence[MaskSettings]) -> dict:
+    """Settings as plain values, one a member where they differ."""
+    out = {}
+    for field in fields(MaskSettings):
+        values = [getattr(own, field.name) for own in each]
+        out[field.name] = values[0] if len(set(values)) == 1 else values
+    return out
+
+
+def _gradient(values: nn.Parameter) -> Tensor:
+    return torch.zeros_like(values) if values.grad is None else values.grad

@@ -8,9 +8,9 @@ never mix, so each equals its own single run. Objective per member: faithfulness
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 
 import numpy as np
 import torch
@@ -21,6 +21,8 @@ from mechprobe.errors import InputError
 from mechprobe.gates.baselines import Baseline
 from mechprobe.locate.mask_gradients import Gradients, gradients_for
 from mechprobe.locate.mask_loss import Loss, full_model_logits, mask_loss
+from mechprobe.locate.mask_memory import fitting
+from mechprobe.locate.mask_pieces import Objective, Pieces
 from mechprobe.locate.mask_settings import (
     MaskSettings,
     Member,
@@ -36,6 +38,7 @@ from mechprobe.tasks.batches import Batch
 from mechprobe.training.fit import StateStore
 
 __all__ = [
+    "MaskDiverged",
     "MaskSettings",
     "MaskTrainer",
     "Member",
@@ -59,7 +62,7 @@ def train_masks(
     members: Sequence[Member],
     grid: SiteGrid,
     baseline: Baseline,
-    settings: MaskSettings | None = None,
+    settings: MaskSettings | Sequence[MaskSettings] | None = None,
     *,
     order_seed: int = 0,
     full_logits: Sequence[Tensor] | None = None,
@@ -76,21 +79,26 @@ def train_masks(
         model: classifier or language model; its weights get no gradient and do not change.
         batches: data of the search; visited in an order that depends only on ``order_seed``.
         members: seed and target sparsity of each mask.
+        settings: of all members, or one for each; a member whose steps are done leaves.
         full_logits: the full model's logits of each batch, when already known.
         chunk: masks run stacked at once (None: by the number of tokens); the result does not
             depend on it beyond rounding.
         store: where the state is saved every ``save_every`` steps, and resumed from.
-        on_step: called after each step with per-member lists "loss", "closed" and "target".
-        loss: mean loss of a batch's logits, instead of the settings' objective.
+        on_step: called after each step with lists "loss", "closed" and "target" of the members
+            that took it, in their order.
+        loss: mean loss of a batch's logits, instead of the settings' objective: a mean over
+            examples, of which a part of the batch is given where memory is short.
         gradients: gives each member's loss [k] and its gate gradients [k, site] from a batch, gates
             [k, site] and a loss, instead of the engine.
+
+    Returns:
+        Rows of members that diverged are NaN, with a ``MaskDiverged`` warning.
 
     Raises:
         InputError: no data or members; full logits of other batches; the objective "task" with a
             language model; a saved state of another search.
-        FloatingPointError: a loss that is not finite (the step and member are named).
+        FloatingPointError: every member's loss ceased to be finite (step and members are named).
     """
-    settings = settings or MaskSettings()
     if not batches:
         raise InputError("mask search needs at least one batch of data")
     if full_logits is not None and len(full_logits) != len(batches):
@@ -99,21 +107,36 @@ def train_masks(
         )
     device = next(model.parameters()).device
     about = {} if store is None else search_inputs(model, batches, baseline, order_seed)
-    trainer = MaskTrainer(members, len(grid), settings, device, about)
+    trainer = MaskTrainer(members, len(grid), settings or MaskSettings(), device, about)
     if store is not None and (state := store.load()) is not None:
         trainer.restore(state)
     if full_logits is None:
-        needed = loss is None and gradients is None and settings.objective == "kl"
+        needed = loss is None and gradients is None and trainer.settings.objective == "kl"
         full_logits = full_model_logits(model, batches) if needed else []
-    gradients = gradients or gradients_for(model, grid, baseline, chunk)
+    pieces = _pieces(model, batches, grid, baseline, len(members), chunk, gradients)
+    objective = mask_loss if loss is None else lambda logits, batch, _: loss(logits, batch)
     with frozen(model):
-        while trainer.step_number < settings.steps:
-            report = _one_step(batches, full_logits, trainer, order_seed, loss, gradients)
+        while trainer.active:
+            report = _one_step(batches, full_logits, trainer, order_seed, objective, pieces)
             if on_step is not None:
                 on_step(trainer.step_number, report)
             if store is not None and trainer.step_number % save_every == 0:
                 store.save(trainer.state())
     return trainer.log_alpha.detach().clone()
+
+
+def _pieces(
+    model: HookedModel, batches: Sequence[Batch], grid: SiteGrid, baseline: Baseline, k: int,
+    chunk: int | None, gradients: Gradients | None,
+) -> Pieces:
+    """The search's gradients, by as many members and examples as should fit."""
+    if gradients is not None:
+        return Pieces(gradients, divisible=False)
+    fit = fitting(model, list(batches), k)
+    return Pieces(
+        gradients_for(model, grid, baseline, chunk), members=fit.members, examples=fit.examples,
+        divisible=baseline.kind != "resample",
+    )
 
 
 def search_inputs(
@@ -135,37 +158,47 @@ def search_inputs(
 
 def _one_step(
     batches: Sequence[Batch], full_logits: Sequence[Tensor], trainer: MaskTrainer,
-    order_seed: int, loss: Loss | None, gradients: Gradients,
+    order_seed: int, objective: Objective, pieces: Pieces,
 ) -> dict[str, list[float]]:
     """Forward and backward of all members over the step's micro-batches, then one update."""
-    settings, k = trainer.settings, len(trainer.members)
-    losses = torch.zeros(k)
-    shares = torch.zeros(k)
-    target = trainer.targets()
-    for micro in range(settings.accumulation):
-        which = batch_at(
-            trainer.step_number * settings.accumulation + micro, len(batches), order_seed
-        )
-        batch = batches[which]
+    trainer.hold()
+    accumulation, k = trainer.settings.accumulation, len(trainer.active)
+    losses, shares, target = torch.zeros(k), torch.zeros(k), trainer.targets()
+    for micro in range(accumulation):
+        draw = trainer.step_number * accumulation + micro
+        which = batch_at(draw, len(batches), order_seed)
         gates, closed = trainer.draw(micro)
         full = full_logits[which] if full_logits else None
-        own = loss or partial(mask_loss, full=full)
-        values, slopes = gradients(batch, gates.detach(), own)
-        losses += values.cpu() / settings.accumulation
-        penalty = sparsity_penalty(closed, target, trainer.multipliers)
-        torch.autograd.backward(
-            [gates, penalty],
-            [slopes / settings.accumulation, torch.full_like(penalty, 1 / settings.accumulation)],
-        )
-        shares += closed.detach().cpu() / settings.accumulation
-    if not bool(torch.isfinite(losses).all()):
-        bad = [m for m, loss in zip(trainer.members, losses, strict=True) if not loss.isfinite()]
-        raise FloatingPointError(
-            f"mask loss is not finite at step {trainer.step_number} for {bad}: "
-            "check the model's logits on this data for NaN or inf"
-        )
+        values, slopes = pieces(batches[which], full, gates.detach(), objective)
+        trainer.backward(gates, closed, slopes)
+        losses += values.cpu() / accumulation
+        shares += closed.detach().cpu() / accumulation
+    _leave_diverged(trainer, losses)
     trainer.update()
     return {"loss": losses.tolist(), "closed": shares.tolist(), "target": target.tolist()}
+
+
+def _leave_diverged(trainer: MaskTrainer, losses: Float[Tensor, " row"]) -> None:
+    """Members whose loss is not finite leave; when nobody is left that is an error."""
+    bad = [place for place, loss in enumerate(losses) if not loss.isfinite()]
+    if not bad:
+        return
+    named = [trainer.members[trainer.active[place]] for place in bad]
+    step = trainer.step_number
+    trainer.drop(bad)
+    if bool(trainer.log_alpha.isnan().any(1).all()):
+        raise FloatingPointError(
+            f"mask loss is not finite at step {step} for {named}: "
+            "check the model's logits on this data for NaN or inf"
+        )
+    warnings.warn(
+        f"mask loss is not finite at step {step} for {named}; they leave the search",
+        MaskDiverged, stacklevel=2,
+    )
+
+
+class MaskDiverged(UserWarning):
+    """A member's loss ceased to be finite; the others go on without it."""
 
 
 def batch_at(draw: int, n_batches: int, seed: int) -> int:

@@ -102,16 +102,17 @@ def find_subnetworks(
     held_out = [b.to(device) for b in encode_pairs(dev, tokenizer, max_length).batches(size)]
     stands = make_baseline(baseline, model, batches, grid)
     accept = torch.from_numpy(task.accept(dev)).to(device)
-    members: list[Subnetwork] = []
-    for target in targets:
-        settings = rule_settings(rule, target, steps)
-        found = search(
-            model, batches, [Member(seed, target) for seed in seeds], grid, stands, settings,
-            chunk=chunk, store=None if store is None else store(f"masks-{target}"),
-        )
-        scores = score_members(model, held_out, found, stands, accept)
-        members += [member.with_scores(row) for member, row in zip(found, scores, strict=True)]
-    return SubnetworkSet(tuple(members))
+    members = [Member(seed, target) for target in targets for seed in seeds]
+    name = "-".join(f"{target:g}" for target in targets)
+    found = search(
+        model, batches, members, grid, stands,
+        [rule_settings(rule, member.sparsity, steps) for member in members],
+        chunk=chunk, store=None if store is None else store(f"masks-{name}"),
+    )
+    scores = score_members(model, held_out, found, stands, accept)
+    return SubnetworkSet(tuple(
+        member.with_scores(row) for member, row in zip(found, scores, strict=True)
+    ))
 
 
 def search(
@@ -120,7 +121,7 @@ def search(
     members: Sequence[Member],
     grid: SiteGrid,
     baseline: Baseline,
-    settings: MaskSettings,
+    settings: MaskSettings | Sequence[MaskSettings],
     *,
     full_logits: Sequence[Tensor] | None = None,
     order_seed: int = 0,
@@ -133,8 +134,12 @@ def search(
 
     Args:
         description: what the progress bar says.
+
+    Returns:
+        A subnetwork a member, in order, but for those that diverged (a warning names them).
     """
-    with progress(settings.steps, description) as bar:
+    each = [settings] * len(members) if isinstance(settings, MaskSettings) else list(settings)
+    with progress(max((own.steps for own in each), default=0), description) as bar:
 
         def step_done(step: int, report: dict[str, list[float]]) -> None:
             bar.update(step - bar.n)
@@ -142,12 +147,13 @@ def search(
                 on_step(step, report)
 
         log_alpha = train_masks(
-            model, batches, members, grid, baseline, settings, order_seed=order_seed,
+            model, batches, members, grid, baseline, each, order_seed=order_seed,
             full_logits=full_logits, chunk=chunk, store=store, on_step=step_done,
         )
     return [
-        binarise(row.cpu(), member, grid, settings, baseline.kind)
-        for row, member in zip(log_alpha, members, strict=True)
+        binarise(row.cpu(), member, grid, own, baseline.kind)
+        for row, member, own in zip(log_alpha, members, each, strict=True)
+        if not row.isnan().any()
     ]
 
 

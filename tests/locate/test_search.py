@@ -211,7 +211,7 @@ def test_choosing_sites():
     [
         ({"sparsity": 1.0}, r"sparsity 1\.0 is outside \(0, 1\)"),
         ({"sparsity": [0.5, 0.0]}, r"sparsity 0\.0 is outside"),
-        ({"sparsity": []}, "at least one subnetwork"),
+        ({"sparsity": []}, "at least one member"),
         ({"seeds": []}, "at least one member"),
         ({"seeds": [-1]}, "seed -1"),
         ({"sites": "tokens"}, "sites='tokens'"),

@@ -77,6 +77,8 @@ def naive_training(model, batches, member, grid, means, settings, first_gradient
         up.zero_grad()
         (loss / settings.accumulation).backward()
         if step == 0 and first_gradient is not None:
+            assert log_alpha.grad is not None
+            assert multipliers.grad is not None
             first_gradient += [log_alpha.grad.clone(), multipliers.grad.clone()]
         down.step()
         up.step()

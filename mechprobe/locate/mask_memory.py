@@ -1,0 +1,68 @@
+"""How many members and examples of a search fit in memory, estimated before the first step."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from mechprobe.models.edits import HookedModel
+from mechprobe.tasks.batches import Batch
+
+SHARE = 0.5  # of the free memory is planned with; the rest is for what the estimate leaves out
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What fits: members at a time, and examples at a time (None: whole batches)."""
+
+    members: int
+    examples: int | None
+
+
+def member_bytes(model: HookedModel, examples: int, positions: int) -> int:
+    """Bytes that one member's way forward and back holds at most on such a batch.
+
+    Of every layer the stream before and after each norm (4 d_model), queries, keys, values and
+    mixed values (4 heads x d_head) and the MLP before and after its activation (2 d_mlp) of every
+    token, and each head's attention pattern; of the read-out the logits thrice.
+    """
+    cfg, stacks = model.cfg, 2 if hasattr(model, "decoder") else 1
+    tokens = examples * positions
+    mlp = 0 if cfg.attn_only else 2 * (cfg.d_mlp or 0)
+    token = 4 * cfg.d_model + 4 * cfg.n_heads * cfg.d_head + mlp
+    layer = tokens * token + examples * cfg.n_heads * positions**2
+    head = getattr(model, "labels", None)
+    logits = examples * len(head) if head is not None else tokens * max(cfg.d_vocab_out, 0)
+    size = next(model.parameters()).element_size()
+    return size * (stacks * cfg.n_layers * layer + 3 * logits)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that can be had now: the GPU's free memory, else the machine's."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def fitting(
+    model: HookedModel, batches: list[Batch], k: int, free: int | None = None
+) -> Fit:
+    """Members, and where one is too many examples, that fit for the largest of the batches.
+
+    Args:
+        k: members of the search.
+        free: bytes that can be had (None: as found now).
+    """
+    if free is None:
+        free = free_bytes(next(model.parameters()).device)
+    widest = max(batches, key=lambda batch: batch.n_positions)
+    examples = len(widest)
+    positions = max(1, widest.n_positions // examples)
+    budget = SHARE * free
+    members = int(budget // max(1, member_bytes(model, examples, positions)))
+    if members >= 1:
+        return Fit(min(members, k), None)
+    fit = int(budget // max(1, member_bytes(model, 1, positions)))
+    return Fit(1, max(1, min(fit, examples)))

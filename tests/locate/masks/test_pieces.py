@@ -1,0 +1,132 @@
+"""A search in pieces gives what it gives whole; where memory runs out the pieces get smaller."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mechprobe.gates.baselines import resample_baseline, zero_baseline
+from mechprobe.locate import masks
+from mechprobe.locate.mask_gradients import gradients_for
+from mechprobe.locate.mask_loss import full_model_logits, mask_loss
+from mechprobe.locate.mask_memory import Fit, fitting, free_bytes, member_bytes
+from mechprobe.locate.mask_pieces import Pieces, out_of_memory, portions
+from mechprobe.models import build_classifier, build_decoder, site_grid
+from tests.locate.masks.conftest import trained
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def real_allocation_failure():
+    """What torch's own CPU allocator raises."""
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**60, dtype=torch.uint8)
+    return caught.value
+
+
+def limited(gradients, room):
+    """Gradients on a machine where ``room`` gated examples fit at once, and not one more."""
+
+    def run(batch, gates, loss):
+        if len(gates) * len(batch) > room:
+            raise real_allocation_failure()
+        return gradients(batch, gates, loss)
+
+    return run
+
+
+def gates_for(grid, k=3):
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(k, len(grid), generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("room", [1, 2, 3, 5, 8])
+def test_what_does_not_fit_is_halved_until_it_does(model, random_batch, grid, baseline, room):
+    batch = random_batch(7, 4, 6, 5)
+    (full,) = full_model_logits(model, [batch])
+    gradients, gates = gradients_for(model, grid, baseline), gates_for(grid)
+    whole = Pieces(gradients)(batch, full, gates, mask_loss)
+    pieces = Pieces(limited(gradients, room))
+    for _ in range(2):
+        found = pieces(batch, full, gates, mask_loss)
+        torch.testing.assert_close(found[0], whole[0], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(found[1], whole[1], rtol=1e-10, atol=1e-12)
+    assert (pieces.members, pieces.examples) == {
+        1: (1, 1), 2: (1, 2), 3: (1, 2), 5: (1, None), 8: (1, None)
+    }[room]
+
+
+def test_where_not_even_one_example_fits_the_error_is_torch_s_own(
+    model, random_batch, grid, baseline
+):
+    batch = random_batch(7, 4)
+    pieces = Pieces(limited(gradients_for(model, grid, baseline), 0))
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        pieces(batch, None, gates_for(grid), mask_loss)
+
+
+def test_examples_that_stand_in_for_one_another_are_not_parted(model, random_batch, grid):
+    batch, stands = random_batch(7, 4, 6), resample_baseline(0)
+    pieces = Pieces(limited(gradients_for(model, grid, stands), 2), divisible=False)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        pieces(batch, None, gates_for(grid), mask_loss)
+    assert pieces.members == 1
+
+
+def test_other_errors_are_not_taken_for_memory():
+    assert out_of_memory(real_allocation_failure())
+    assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert out_of_memory(MemoryError())
+    assert not out_of_memory(RuntimeError("size mismatch"))
+
+
+def test_a_whole_search_in_pieces(model, batches, grid, baseline, monkeypatch):
+    whole = trained(model, batches, grid, baseline)
+    monkeypatch.setattr(masks, "fitting", lambda *_: Fit(1, 2))
+    torch.testing.assert_close(trained(model, batches, grid, baseline), whole, rtol=0, atol=1e-6)
+
+
+def test_a_language_model_s_portions_count_their_real_tokens(random_batch):
+    decoder = build_decoder(n_layers=1, n_heads=2, d_model=8, d_mlp=6, n_ctx=12, d_vocab=20, seed=1)
+    batch, grid = random_batch(7, 3, 5), site_grid(decoder)
+    (full,) = full_model_logits(decoder, [batch])
+    parts = portions(batch, full, 2)
+    assert [part.weight for part in parts] == [10 / 15, 5 / 15]
+    gradients, gates = gradients_for(decoder, grid, zero_baseline()), gates_for(grid).float()
+    whole = Pieces(gradients)(batch, full, gates, mask_loss)
+    found = Pieces(gradients, examples=1)(batch, full, gates, mask_loss)
+    torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-6)
+
+
+def test_the_estimate_is_near_what_torch_allocates():
+    """Peak of the tensors of one way forward and back with plain autograd."""
+    model = build_classifier(("no", "yes"), None, n_layers=4, n_heads=4, d_model=32, n_ctx=32,
+                             d_vocab=50)  # fmt: skip
+    model.requires_grad_(False)
+    tokens = torch.randint(0, 50, (8, 32), generator=torch.Generator().manual_seed(0))
+    one = torch.ones_like(tokens)
+    stream = model.embed(tokens, 0 * one).requires_grad_(True)
+    held: set[tuple[int, int]] = set()
+
+    def keep(tensor):
+        held.add((tensor.untyped_storage().data_ptr(), tensor.untyped_storage().nbytes()))
+        return tensor
+
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        x = stream
+        for block in model.blocks:
+            x = block(x)
+    saved = sum(size for place, size in held if place not in weights)
+    assert x.requires_grad
+    assert 0.5 * saved < member_bytes(model, 8, 32) < 2 * saved
+
+
+def test_as_many_members_and_examples_as_fit(model, random_batch):
+    batches = [random_batch(4, 4), random_batch(6, 6, 6, 6)]
+    one = member_bytes(model, 4, 6)
+    assert fitting(model, batches, 8, free=100 * one) == Fit(8, None)
+    assert fitting(model, batches, 8, free=7 * one) == Fit(3, None)
+    assert fitting(model, batches, 8, free=one + 4) == Fit(1, 2)
+    assert fitting(model, batches, 8, free=1) == Fit(1, 1)
+    assert free_bytes(torch.device("cpu")) > 2**20
