@@ -146,7 +146,7 @@ class Circuits(Tabled):
         return head_map(
             self.grid.head_array(values), title=f"{len(self)} minimal circuit{plural}",
             unit="share of circuits", limits=(0.0, 1.0),
-            marked=[site for site in self.core if site.kind == "head"],
+            marked=[site for site in self.core if site.kind == "head"], framed="in every circuit",
         )
 
     def save(self, folder: str | Path) -> Path:
@@ -167,14 +167,14 @@ class Circuits(Tabled):
         Raises:
             InputError: no circuits there, or a file that cannot be read.
         """
-        described, arrays = kept(folder, "circuits", _ARRAYS)
-        return Circuits(
-            circuits=_parsed(described["circuits"]), breaking=_parsed(described["breaking"]),
-            candidates=tuple(Site.parse(name) for name in described["candidates"]),
-            grid=grid_of(described["grid"]),
-            settings=described["settings"], **arrays,
-            **{name: described[name] for name in _PLAIN},
-        )
+        with kept(folder, "circuits", _ARRAYS) as (described, arrays):
+            return Circuits(
+                circuits=_parsed(described["circuits"]), breaking=_parsed(described["breaking"]),
+                candidates=tuple(Site.parse(name) for name in described["candidates"]),
+                grid=grid_of(described["grid"]),
+                settings=described["settings"], **arrays,
+                **{name: described[name] for name in _PLAIN},
+            )
 
 
 def named(circuit: frozenset[Site]) -> str:

@@ -128,10 +128,9 @@ class BaselineComparison(Tabled):
     @staticmethod
     def load(folder: str | Path) -> BaselineComparison:
         """Read what ``save`` wrote; raises InputError when there is nothing to read."""
-        described, _ = kept(folder, "comparison", ())
-        return BaselineComparison({
-            kind: Scores.load(Path(folder) / str(i)) for i, kind in enumerate(described["kinds"])
-        })
+        with kept(folder, "comparison", ()) as (described, _):
+            kinds = enumerate(described["kinds"])
+            return BaselineComparison({k: Scores.load(Path(folder) / str(i)) for i, k in kinds})
 
 
 def compare_baselines(

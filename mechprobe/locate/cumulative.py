@@ -112,8 +112,8 @@ class CumulativeCurve(Tabled):
     @staticmethod
     def load(folder: str | Path) -> CumulativeCurve:
         """Read what ``save`` wrote; raises InputError when there is nothing to read."""
-        described, arrays = kept(folder, "cumulative", ("closed", "values", "null"))
-        return CumulativeCurve(**{**described, "order": tuple(described["order"])}, **arrays)
+        with kept(folder, "cumulative", ("closed", "values", "null")) as (described, arrays):
+            return CumulativeCurve(**{**described, "order": tuple(described["order"])}, **arrays)
 
 
 def cumulative(

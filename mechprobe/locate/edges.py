@@ -14,8 +14,9 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
 from mechprobe.errors import InputError
+from mechprobe.figures.circuit_graph import circuit_graph
 from mechprobe.figures.edge_map import edge_map
-from mechprobe.locate.effects import ALPHA, effect_columns, effect_order
+from mechprobe.locate.effects import ALPHA, check_effects, effect_columns, effect_order
 from mechprobe.locate.kept import grid_of, grid_settings, keep, kept
 from mechprobe.locate.scores import Scores
 from mechprobe.locate.tabled import Tabled
@@ -61,7 +62,7 @@ class EdgeScores(Tabled):
         grid: the model's sites.
 
     Raises:
-        InputError: effects of another shape than the edges, or no edges.
+        InputError: no edges, effects of another shape than the edges, rows that they do not have.
     """
 
     method: str
@@ -76,11 +77,9 @@ class EdgeScores(Tabled):
     grid: SiteGrid | None = None
 
     def __post_init__(self) -> None:
-        if not self.edges or len(self.effects) != len(self.edges):
-            raise InputError(
-                f"effects of shape {list(self.effects.shape)} for {len(self.edges)} edges; give "
-                "[edge, example], one edge or more"
-            )
+        if not self.edges:
+            raise InputError("no edges were scored; give one or more")
+        check_effects(self.effects, self.edges, (self.select, self.report), "edge")
 
     @cached_property
     def ranking(self) -> list[Edge]:
@@ -142,7 +141,14 @@ class EdgeScores(Tabled):
             values[senders.index(edge.sender), ends.index(edge.end)] = value
         marked = [(senders.index(e.sender), ends.index(e.end)) for e in self.significant()]
         unit = f"effect on {self.metric}"
-        return edge_map(values, senders, ends, title=self.method, unit=unit, marked=marked)
+        return edge_map(values, senders, ends, title=self.method, unit=unit, marked=marked,
+                        framed="p < .05, corrected")
+
+    def plot_graph(self, top: int = 20) -> Figure:
+        """The strongest edges as a graph: held-out effects, layers upwards, logits on top."""
+        return circuit_graph(
+            self.table(), top=top, unit=f"effect on {self.metric}", title=self.method
+        )
 
     def save(self, folder: str | Path) -> Path:
         """Write ``edges.safetensors`` and ``edges.csv`` into a folder, made if need be."""
@@ -164,10 +170,10 @@ class EdgeScores(Tabled):
         Raises:
             InputError: no edges there, or a file that cannot be read.
         """
-        described, arrays = kept(folder, "edges", ("effects", "select", "report"))
-        return EdgeScores(
-            method=described["method"], edges=tuple(Edge(*edge) for edge in described["edges"]),
-            **arrays, metric=described["metric"], baseline=described["baseline"],
-            forwards=described["forwards"], settings=described["settings"],
-            grid=described["grid"] and grid_of(described["grid"]),
-        )
+        with kept(folder, "edges", ("effects", "select", "report")) as (described, arrays):
+            return EdgeScores(
+                method=described["method"], edges=tuple(Edge(*edge) for edge in described["edges"]),
+                **arrays, metric=described["metric"], baseline=described["baseline"],
+                forwards=described["forwards"], settings=described["settings"],
+                grid=described["grid"] and grid_of(described["grid"]),
+            )

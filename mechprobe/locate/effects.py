@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from mechprobe.errors import InputError
 from mechprobe.stats import bootstrap_mean, holm, sign_flip_p
 
 ALPHA = 0.05
 """Corrected p below which an effect is taken for real."""
 _FLIPS = 10_000
+
+
+def check_effects(
+    effects: np.ndarray, places: Sequence[object], halves: Sequence[np.ndarray], what: str
+) -> None:
+    """Refuse effects that are not one a place and example, or rows that they do not have.
+
+    Args:
+        halves: the selection rows and the held-out rows.
+        what: a place in one word, "site".
+
+    Raises:
+        InputError: a wrong shape, a row out of range.
+    """
+    if effects.ndim != 2 or len(effects) != len(places):
+        raise InputError(
+            f"effects of shape {list(effects.shape)} for {len(places)} {what}s; give "
+            f"[{what}, example]"
+        )
+    for rows in halves:
+        if rows.size and not 0 <= rows.min() <= rows.max() < effects.shape[1]:
+            raise InputError(
+                f"rows {rows.min()} to {rows.max()} of effects on {effects.shape[1]} examples; "
+                "give rows from 0"
+            )
 
 
 def effect_order(

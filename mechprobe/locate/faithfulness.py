@@ -146,8 +146,9 @@ class Faithfulness(Tabled):
     @staticmethod
     def load(folder: str | Path) -> Faithfulness:
         """Read what ``save`` wrote; raises InputError when there is nothing to read."""
-        described, arrays = kept(folder, "faithfulness", ("sizes", "alone", "without", "null"))
-        return Faithfulness(**{**described, "order": tuple(described["order"])}, **arrays)
+        names = ("sizes", "alone", "without", "null")
+        with kept(folder, "faithfulness", names) as (described, arrays):
+            return Faithfulness(**{**described, "order": tuple(described["order"])}, **arrays)
 
     def _normalised(
         self, means: Float[np.ndarray, "*draw size"]

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,20 +44,23 @@ def keep(
     return folder
 
 
+@contextmanager
 def kept(
     folder: str | Path, name: str, arrays: Sequence[str]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What ``keep`` wrote: the description and the named arrays.
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """What ``keep`` wrote, the description and the named arrays, for a result to be built from.
 
     Raises:
-        InputError: no such result there, or a file that cannot be read.
+        InputError: no such result there, or one that cannot be read or built.
     """
     path = Path(folder) / f"{name}.safetensors"
     try:
         with safe_open(path, "numpy") as file:
             described = json.loads(file.metadata()[name])
-            return described, {key: file.get_tensor(key) for key in arrays}
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            yield described, {key: file.get_tensor(key) for key in arrays}
+    except InputError:
+        raise
+    except (OSError, LookupError, ValueError, TypeError, AttributeError, SafetensorError) as error:
         raise InputError(f"{path} holds no {name} ({error}); save them again") from None
 
 

@@ -102,8 +102,8 @@ class SetTest(Tabled):
     @staticmethod
     def load(folder: str | Path) -> SetTest:
         """Read what ``save`` wrote; raises InputError when there is nothing to read."""
-        described, arrays = kept(folder, "set_test", ("effects", "null"))
-        return SetTest(**{**described, "sites": tuple(described["sites"])}, **arrays)
+        with kept(folder, "set_test", ("effects", "null")) as (described, arrays):
+            return SetTest(**{**described, "sites": tuple(described["sites"])}, **arrays)
 
 
 def random_set_p(

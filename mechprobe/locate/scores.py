@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 
 from mechprobe.errors import InputError
 from mechprobe.figures import head_map, site_effects
-from mechprobe.locate.effects import ALPHA, effect_columns, effect_order
+from mechprobe.locate.effects import ALPHA, check_effects, effect_columns, effect_order
 from mechprobe.locate.kept import grid_of, grid_settings, keep, kept
 from mechprobe.locate.tabled import Tabled
 from mechprobe.sites import Site, SiteGrid, SiteName
@@ -45,7 +45,7 @@ class Scores(Tabled):
         grid: the model's sites, for pictures; None where places are not sites.
 
     Raises:
-        InputError: effects of another shape than the sites.
+        InputError: effects of another shape than the sites, rows that they do not have.
     """
 
     method: str
@@ -60,11 +60,7 @@ class Scores(Tabled):
     grid: SiteGrid | None = None
 
     def __post_init__(self) -> None:
-        if self.effects.ndim != 2 or len(self.effects) != len(self.sites):
-            raise InputError(
-                f"effects of shape {list(self.effects.shape)} for {len(self.sites)} sites; give "
-                "[site, example]"
-            )
+        check_effects(self.effects, self.sites, (self.select, self.report), "site")
 
     @cached_property
     def ranking(self) -> list[str]:
@@ -164,13 +160,13 @@ class Scores(Tabled):
             )
         heads, mlps = self._on_grid("head"), self._on_grid("mlp")
         if heads is None or self.grid is None or self.grid.stacks != ("",):
-            table = self.table().rename(columns={"low": "effect_low", "high": "effect_high"})
-            return site_effects({self.method: table}, unit=unit, title=self.method)
+            return site_effects({self.method: self.table()}, unit=unit, title=self.method)
         kinds = ("head", "mlp")
         marked = [s for s in map(Site.parse, self.significant()) if s.kind in kinds]
         return head_map(
             self.head_values(), title=self.method, unit=unit, diverging=True, marked=marked,
-            number=".2g", mlps=None if mlps is None else self.grid.mlp_array(mlps),
+            framed="p < .05, corrected", number=".2g",
+            mlps=None if mlps is None else self.grid.mlp_array(mlps),
         )
 
     def save(self, folder: str | Path) -> Path:
@@ -193,13 +189,13 @@ class Scores(Tabled):
         Raises:
             InputError: no scores there, or a file that cannot be read.
         """
-        described, arrays = kept(folder, "scores", ("effects", "select", "report"))
-        return Scores(
-            method=described["method"], sites=tuple(described["sites"]), **arrays,
-            metric=described["metric"], baseline=described["baseline"],
-            forwards=described["forwards"], settings=described["settings"],
-            grid=described["grid"] and grid_of(described["grid"]),
-        )
+        with kept(folder, "scores", ("effects", "select", "report")) as (described, arrays):
+            return Scores(
+                method=described["method"], sites=tuple(described["sites"]), **arrays,
+                metric=described["metric"], baseline=described["baseline"],
+                forwards=described["forwards"], settings=described["settings"],
+                grid=described["grid"] and grid_of(described["grid"]),
+            )
 
 
 def spearman(first: Scores, second: Scores) -> float:

@@ -147,10 +147,15 @@ def check_grammar_keys(card: Mapping[str, Any], name: str) -> None:
 
 
 def _check_used(card: Mapping[str, Any], where: str) -> None:
-    """Refuse a setting that no part of a split names."""
+    """Refuse a setting that no part of a split names, or one of another kind than named for."""
     splits, settings = card.get("splits", {}), card.get("settings", {})
-    named = (part.get(key) for parts in splits.values() for part in parts for key in _SETTABLE)
-    used = {value for value in named if isinstance(value, str)}
+    used: set[str] = set()
+    for part in (part for parts in splits.values() for part in parts):
+        for key, (kind, _) in _SETTABLE.items():
+            if isinstance(name := part.get(key), str):
+                used.add(name)
+                if name in settings:
+                    check_shape(settings[name], kind, where, f"settings.{name}")
     unused = [key for key in settings if key not in used]
     if splits and unused and used <= set(settings):
         raise InputError(

@@ -36,8 +36,20 @@ class Term:
 
 
 def read_cogs(path: Path) -> list[tuple[str, str]]:
-    """Sentence and logical form of each line; ``.tsv``, plain, ``.gz`` or ``.xz``."""
-    return [(str(row[0]), str(row[1])) for _, row in read_fields(path, None, False)]
+    """Sentence and logical form of each line; ``.tsv``, plain, ``.gz`` or ``.xz``.
+
+    Raises:
+        InputError: a file that cannot be read, or a line without a logical form.
+    """
+    lines = []
+    for number, row in read_fields(path, None, False):
+        if len(row) < 2:
+            raise InputError(
+                f"{path.name} line {number} has one field; expected a sentence, a tab and its "
+                "logical form"
+            )
+        lines.append((str(row[0]), str(row[1])))
+    return lines
 
 
 def read_terms(logical_form: str) -> list[Term]:
@@ -102,8 +114,10 @@ def _clause(
 def _phrase(argument: str, terms: Sequence[Term]) -> Phrase:
     if not argument.startswith("x _ "):
         return Phrase(argument.lower())
-    (noun,) = [t.head for t in terms if t.first == argument and not t.relation]
-    phrase = Phrase(noun.lower())
+    nouns = [t.head for t in terms if t.first == argument and not t.relation]
+    if len(nouns) != 1:
+        raise InputError(f"{argument!r} in a logical form names {len(nouns)} nouns; expected one")
+    phrase = Phrase(nouns[0].lower())
     for term in terms:
         if term.first == argument and term.relation.startswith(_NOUN):
             preposition = term.relation.split(" . ")[1]
