@@ -67,7 +67,7 @@ def find_file(data_dir: Path, name: str, card: str, on_hub: bool = False) -> Pat
     if not data_dir.is_dir():
         raise InputError(f"card {card}: data_dir {data_dir} is no folder; give the data's folder")
     for path in (data_dir / name, data_dir / Path(name).name):
-        if os.path.isfile(path):  # False, too, for a name the system refuses
+        if os.path.isfile(path):  # noqa: PTH113 - False, too, for a name the system refuses
             return path
     raise InputError(
         f"card {card}: no file {name} in {data_dir}; put it there"
