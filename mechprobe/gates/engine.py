@@ -19,8 +19,8 @@ from torch import Tensor
 from mechprobe.errors import InputError
 from mechprobe.gates.baselines import Baseline
 from mechprobe.gates.engine_attention import Heads
-from mechprobe.gates.engine_stage import Computed, GatedStage, State
-from mechprobe.gates.engine_stands import Stand, head_stand, mlp_stand, neuron_stand
+from mechprobe.gates.engine_stage import Computed, GatedStage, Stands, State
+from mechprobe.gates.engine_stands import HeadStand, Stand, head_stand, mlp_stand, neuron_stand
 from mechprobe.gates.engine_walk import Handover, Walk
 from mechprobe.gates.kernels.allocator import keep_freed_memory
 from mechprobe.models.edits import HookedModel
@@ -57,8 +57,8 @@ class Engine:
         for place, stack in enumerate(self.frozen.stacks):
             if place:
                 self.stages.append(Handover(self.frozen.stacks[0].norm))
-            self.stages += [GatedStage(stage, grid) for stage in stack.stages]
-        self._stands: dict[Site, Stand] | None = None
+            self.stages += [GatedStage(stage, grid, self.frozen.dtype) for stage in stack.stages]
+        self._stands: Stands | None = None
         self._room = remember
         self._known: dict[int, tuple[Batch, Start, Computed]] = {}
 
@@ -177,8 +177,8 @@ class Engine:
             return start, None
         if start.read is not None and self._last_attention() == 0:
             return start, None
-        every = np.ones(len(self.grid), dtype=bool)
-        first = stage.compute(State(start.streams[0]), every, start, 1, False, False)
+        every = np.ones((1, len(self.grid)), dtype=bool)
+        first = stage.compute(State(start.streams[0]), every, start, False, False)
         kept = [*start.streams, *(part.z for part in first.found if isinstance(part, Heads))]
         self._room -= sum(tensor.numel() * tensor.element_size() for tensor in kept)
         self._known[id(batch)] = (batch, start, first)
@@ -191,7 +191,7 @@ class Engine:
             and any(not isinstance(part.layer, MLP) for part in stage.stage.parts)
         )
 
-    def stand_ins(self, batch: Batch) -> dict[Site, Stand]:
+    def stand_ins(self, batch: Batch) -> Stands:
         """Stand-ins of each layer; those that no batch changes are made once."""
         constant = self.baseline.kind in ("zero", "mean")
         if constant and self._stands is not None:
@@ -202,8 +202,8 @@ class Engine:
             self._stands = stands
         return stands
 
-    def _written(self, values: Mapping[Site, Tensor]) -> dict[Site, Stand]:
-        stands: dict[Site, Stand] = {}
+    def _written(self, values: Mapping[Site, Tensor]) -> Stands:
+        stands: dict[Site, HeadStand | Stand] = {}
         for stage in self.stages:
             for part in () if isinstance(stage, Handover) else stage.stage.parts:
                 layer = part.layer

@@ -1,4 +1,4 @@
-"""Gated MLP layers forward and backward: open neurons only, skipped where closed, and no tape."""
+"""Gated MLP layers forward and backward: run where open, open neurons only, and no tape."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from torch import Tensor
 from mechprobe.gates.engine_rows import Rows
 from mechprobe.gates.engine_stands import Stand
 from mechprobe.gates.kernels.activations import act_backward, act_forward
-from mechprobe.gates.kernels.product import product
+from mechprobe.gates.kernels.gated_add import gated_add, gated_add_backward
+from mechprobe.gates.kernels.product import Packed
 from mechprobe.models.frozen import MLP
 
 
@@ -19,157 +20,159 @@ class Neurons:
     """What an MLP computed, rows being block x pos.
 
     Attributes:
+        copies: gate vectors that the rows are of.
         units: which neurons; None: all of them.
         pre, gate_pre: [row, neuron], what goes into the product and (gated) the activation.
         post: [row, neuron], where neurons have gates of their own.
         out: [row, d_model], with the bias, where they have none.
     """
 
+    copies: int
     units: Tensor | None
-    pre: Tensor | None
+    pre: Tensor
     gate_pre: Tensor | None
     post: Tensor | None
     out: Tensor | None
 
     def repeat(self, n: int) -> Neurons:
-        """The same rows n times over."""
-        if n == 1:
+        """The same rows for n vectors."""
+        if n == self.copies:
             return self
         parts = (self.pre, self.gate_pre, self.post, self.out)
-        return Neurons(self.units, *(t if t is None else t.repeat(n, 1) for t in parts))
+        return Neurons(n, self.units, *(t if t is None else t.repeat(n, 1) for t in parts))
+
+
+@dataclass(frozen=True)
+class Way:
+    """Gates of an MLP on some gate vectors, and what stands in closed ones' places.
+
+    Attributes:
+        gates: [n, 1].
+        of_neurons: [n, neuron], or None where neurons have no gates.
+        members: the vectors whose MLP is run.
+    """
+
+    gates: Rows
+    of_neurons: Rows | None
+    members: tuple[int, ...]
+    stand: Stand
+    neuron_stand: Stand | None
 
 
 class MLPLayer:
     """One MLP's weights, cut to the neurons in use."""
 
-    def __init__(self, layer: MLP) -> None:
-        self.layer = layer
+    def __init__(self, layer: MLP, dtype: torch.dtype) -> None:
+        self.layer, self.dtype = layer, dtype
+        self.b_in, self.b_out = layer.b_in.to(dtype), layer.b_out.to(dtype)
+        gate = layer.w_gate
+        whole = layer.w_in, gate, layer.w_out
+        self._whole = tuple(None if w is None else Packed(w.to(dtype)) for w in whole)
 
-    def _cut(self, units: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-        a = self.layer
+    def _weights(self, units: Tensor | None) -> tuple[Packed, Packed | None, Packed]:
+        """W_in, W_gate and W_out of some neurons."""
+        w_in, w_gate, w_out = self._whole
+        assert w_in is not None
+        assert w_out is not None
         if units is None:
-            return a.w_in, a.b_in, a.w_gate, a.w_out
-        gate = None if a.w_gate is None else a.w_gate[units]
-        return a.w_in[units], a.b_in[units], gate, a.w_out[units]
+            return w_in, w_gate, w_out
+        gate = None if w_gate is None else Packed(w_gate.weight[units])
+        return Packed(w_in.weight[units]), gate, Packed(w_out.weight[units])
 
-    def compute(self, x: Tensor, units: Tensor | None, with_out: bool) -> Neurons:
-        """The MLP on normed inputs [block, pos, d_model]."""
-        w_in, b_in, w_gate, w_out = self._cut(units)
-        rows = x.reshape(-1, x.shape[-1])
+    def compute(self, x: Tensor, copies: int, units: Tensor | None, with_out: bool) -> Neurons:
+        """The MLP on normed inputs [block, pos, d_model] of ``copies`` gate vectors."""
+        w_in, w_gate, w_out = self._weights(units)
+        b_in = self.b_in if units is None else self.b_in[units]
+        rows = x.reshape(-1, x.shape[-1]).to(self.dtype)
         if w_gate is None:
-            pre, gate_pre = product(rows, w_in, b_in), None
+            pre, gate_pre = w_in(rows, b_in), None
             post = act_forward(self.layer.act, pre)
         else:
-            pre, gate_pre = product(rows, w_in), product(rows, w_gate)
+            pre, gate_pre = w_in(rows), w_gate(rows)
             post = torch.addcmul(b_in, act_forward(self.layer.act, gate_pre), pre)
         if not with_out:
-            return Neurons(units, pre, gate_pre, post, None)
-        out = product(post, w_out.t(), self.layer.b_out)
-        return Neurons(units, pre, gate_pre, None, out)
+            return Neurons(copies, units, pre, gate_pre, post, None)
+        return Neurons(copies, units, pre, gate_pre, None, w_out.back(post, self.b_out))
 
-    def write(
-        self, found: Neurons | None, gates: Rows, of_neurons: Rows | None, stand: Stand,
-        neuron_stand: Stand | None, copies: int, shape: tuple[int, int],
-    ) -> Tensor:
-        """What the layer adds for gates [n, 1]: [n x batch, pos, d_model].
+    def write(self, found: Neurons | None, way: Way, stream: Tensor) -> Tensor:
+        """The stream [n or 1, batch, pos, d_model] with what the layer adds, [n, ...].
 
         Args:
-            found: None where every gate is 0.
-            of_neurons: gates [n, neuron], or None where neurons have none.
-            copies: how often ``found`` holds the batch's rows, once for all gate vectors or n.
-            shape: batch and positions.
+            found: of ``way.members``, or one for all of them; None where there are none.
         """
-        n, (batch, pos) = len(gates), shape
-        added = stand.write(gates)
-        width = len(self.layer.b_out)
-        if found is None:
-            none = gates.values.new_zeros(n, batch, pos, width)
-            return (none if added is None else none.add_(added)).flatten(0, 1)
-        out, own = self._out(found, of_neurons, neuron_stand, copies, shape), n
-        if of_neurons is None:
-            own = copies
-        out = out.view(own, batch, pos, width)
-        if n > own or not gates.open:
-            out = out * gates.values[:, :, None, None]
-            if added is not None:
-                out = out.add_(added)
-        return out.flatten(0, 1)
+        own = None if found is None else self._out(found, way, stream.shape)
+        return gated_add(stream, own, way.gates.values[:, 0], way.stand.value, way.members)
 
-    def _out(
-        self, found: Neurons, of_neurons: Rows | None, stand: Stand | None, copies: int,
-        shape: tuple[int, int],
-    ) -> Tensor:
-        """The MLP's output under its neurons' gates, [rows, d_model]."""
-        if of_neurons is None:
+    def _out(self, found: Neurons, way: Way, shape: torch.Size) -> Tensor:
+        """The MLP's output under its neurons' gates, [copies or members, batch, pos, d_model]."""
+        if way.of_neurons is None:
             assert found.out is not None
-            return found.out
-        assert stand is not None
+            return found.out.view(-1, *shape[1:])
         assert found.post is not None
-        n, (batch, pos) = len(of_neurons), shape
-        g = of_neurons.values if found.units is None else of_neurons.values[:, found.units]
-        post = found.post.view(copies, batch * pos, -1) * g[:, None, :]
-        *_, w_out = self._cut(found.units)
-        out = product(post.flatten(0, 1), w_out.t(), self.layer.b_out)
-        added = stand.write(of_neurons)
-        if added is not None:
-            out.view(n, batch, pos, -1).add_(added)
-        return out
+        assert way.neuron_stand is not None
+        gates = way.of_neurons.take(list(way.members))
+        g = gates.values if found.units is None else gates.values[:, found.units]
+        post = found.post.view(found.copies, shape[1] * shape[2], -1) * g[:, None].to(self.dtype)
+        *_, w_out = self._weights(found.units)
+        out = w_out.back(post.flatten(0, 1), self.b_out).view(-1, *shape[1:])
+        added = way.neuron_stand.write(gates)
+        return out if added is None else out.add_(added)
 
     def backward(
-        self, found: Neurons | None, gates: Rows, of_neurons: Rows | None, wanted: bool,
-        wanted_neurons: bool, stand: Stand, neuron_stand: Stand | None, grad: Tensor,
+        self, found: Neurons | None, way: Way, wanted: bool, wanted_neurons: bool, grad: Tensor,
         into_stream: bool,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Gradients of gates [n, 1], of neurons' gates [n, neuron], and of the normed input."""
-        n, shape = len(gates), grad.shape
-        found_gates = torch.zeros_like(gates.values)
+        """Gradients of gates [n, 1], of neurons' gates [n, neuron], and of the normed input.
+
+        The last [members x batch, pos, d_model]; ``grad`` is the stream's [n, batch, pos, d_model].
+        """
+        gates, of_neurons = way.gates.values, way.of_neurons
         none = None if of_neurons is None else torch.zeros_like(of_neurons.values)
-        if found is None:
-            return found_gates, none, None
-        by_member = grad.reshape(n, -1, *shape[1:])
-        if wanted:
-            batch = (shape[0] // n, shape[1])
-            out = self._out(found, of_neurons, neuron_stand, n, batch).view(by_member.shape)
-            own = out if stand.value is None else out - stand.value
-            found_gates = (by_member * own).flatten(1).sum(1, keepdim=True)
-        if not into_stream and not wanted_neurons:
-            return found_gates, none, None
-        if not gates.open:
-            by_member = by_member * gates.values[:, :, None, None]
-        *_, w_out = self._cut(found.units)
-        d_post = product(by_member.reshape(-1, shape[-1]), w_out)
+        further = into_stream or wanted_neurons
+        if found is None or not way.members or not (wanted or further):
+            return torch.zeros_like(gates), none, None
+        found = found.repeat(len(way.members))
+        own = self._out(found, way, grad.shape) if wanted else None
+        d_own, slopes = gated_add_backward(
+            grad, own, gates[:, 0], way.stand.value, way.members,
+            into_own=further, into_gates=wanted,
+        )
+        if not further:
+            return slopes[:, None], none, None
+        rows = d_own.reshape(-1, grad.shape[-1]).to(self.dtype)
+        *_, w_out = self._weights(found.units)
+        d_post = w_out(rows)
         if of_neurons is not None:
-            assert neuron_stand is not None
             assert none is not None
-            d_post, none = self._through_gates(
-                found, of_neurons.values, neuron_stand, d_post, shape
-            )
+            d_post = self._through_gates(found, way, d_post, none, grad.shape)
         if not into_stream:
-            return found_gates, none, None
-        return found_gates, none, self._into_stream(found, d_post).view(shape)
+            return slopes[:, None], none, None
+        into = self._into_stream(found, d_post).to(grad.dtype)
+        return slopes[:, None], none, into.view(-1, *grad.shape[2:])
 
     def _through_gates(
-        self, found: Neurons, gates: Tensor, stand: Stand, d_post: Tensor, shape: torch.Size
-    ) -> tuple[Tensor, Tensor]:
-        """Gradients of the neurons' values, and of their gates."""
-        n = len(gates)
+        self, found: Neurons, way: Way, d_post: Tensor, into: Tensor, shape: torch.Size
+    ) -> Tensor:
+        """Gradients of the neurons' values; those of their gates go into ``into`` [n, neuron]."""
+        members = list(way.members)
         units = slice(None) if found.units is None else found.units
-        by_member = d_post.view(n, -1, shape[1], d_post.shape[-1])
         assert found.post is not None
+        assert way.of_neurons is not None
+        by_member = d_post.view(len(members), *shape[1:3], d_post.shape[-1])
         own = found.post.view(by_member.shape)
-        if stand.value is not None:
-            own = own - stand.value[units].permute(3, 1, 2, 0)
-        out = torch.zeros_like(gates)
-        out[:, units] = (by_member * own).sum((1, 2))
-        return (by_member * gates[:, None, None, units]).flatten(0, 2), out
+        if way.neuron_stand is not None and way.neuron_stand.value is not None:
+            own = own - way.neuron_stand.value[units].permute(3, 1, 2, 0)
+        slopes = torch.zeros_like(into[members])
+        slopes[:, units] = (by_member * own).sum((1, 2)).to(into)
+        into[members] = slopes
+        gates = way.of_neurons.values[members][:, units]
+        return (by_member * gates[:, None, None].to(self.dtype)).flatten(0, 2)
 
     def _into_stream(self, found: Neurons, d_post: Tensor) -> Tensor:
-        w_in, _, w_gate, _ = self._cut(found.units)
+        w_in, w_gate, _ = self._weights(found.units)
         act = self.layer.act
-        assert found.pre is not None
         if w_gate is None:
-            return product(act_backward(act, d_post, found.pre), w_in.t())
+            return w_in.back(act_backward(act, d_post, found.pre))
         assert found.gate_pre is not None
         d_gate = act_backward(act, d_post * found.pre, found.gate_pre)
-        d_in = d_post * act_forward(act, found.gate_pre)
-        return product(d_gate, w_gate.t()) + product(d_in, w_in.t())
+        return w_gate.back(d_gate) + w_in.back(d_post * act_forward(act, found.gate_pre))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 
@@ -31,12 +30,6 @@ class Rows:
             return Rows(self.values[:, columns], self.host[:, columns])
         return Rows(self.values.new_ones(len(self.host), width), np.ones((len(self.host), width)))
 
-    def units(self, units: list[int]) -> Rows:
-        """Some of the units."""
-        if len(units) == self.host.shape[1]:
-            return self
-        return Rows(self.values[:, units], self.host[:, units])
-
     def repeat(self, n: int) -> Rows:
         """n rows where there is one."""
         if len(self.host) == n:
@@ -52,8 +45,3 @@ class Rows:
 def rows_of(gates: Tensor) -> Rows:
     """Gate vectors with their twin."""
     return Rows(gates, gates.detach().cpu().numpy())
-
-
-def index_of(units: list[int], device: torch.device) -> Tensor:
-    """Units as an index on the device."""
-    return torch.tensor(units, dtype=torch.long, device=device)

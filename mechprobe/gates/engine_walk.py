@@ -6,7 +6,7 @@ going wide keeps what one path needs for its way back, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -14,12 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mechprobe.gates.engine_return import Return, repeated, through_norm
 from mechprobe.gates.engine_rows import rows_of
-from mechprobe.gates.engine_stage import Computed, Entry, GatedStage, State, normed, repeat_saved
-from mechprobe.gates.engine_stands import Stand
-from mechprobe.gates.kernels.norms import Saved, norm_backward
+from mechprobe.gates.engine_stage import Computed, Entry, GatedStage, Stands, State, normed
+from mechprobe.gates.kernels.norms import Saved
 from mechprobe.models.frozen import Frozen, Norm, Start
-from mechprobe.sites import Site
 
 Leaf = Callable[[list[int], Tensor], Tensor | None]
 
@@ -51,8 +50,8 @@ class Walk:
     stages: Sequence[GatedStage | Handover]
     cut: int
     start: Start
-    stands: Mapping[Site, Stand]
-    stands_at: Mapping[Site, Stand]
+    stands: Stands
+    stands_at: Stands
     gates: Tensor
     wanted: Tensor
     leaf: Leaf
@@ -91,18 +90,20 @@ class Walk:
             self._down(i + 1, State(x, memory), members, copies)
             self.tape.pop()
             return
-        union = self.active[members].any(0)
+        alone = copies == 1
+        active = self.active[members]
+        active = active.any(0, keepdims=True) if alone else active
         if i == 0 and self.first is not None:
             computed = self.first
         else:
-            computed = stage.compute(state, union, self.start, copies, i == self.cut, goal < i)
+            computed = stage.compute(state, active, self.start, i == self.cut, goal < i)
         stands = self.stands_at if i >= self.cut else self.stands
-        alone = copies == 1
         for group in self._groups(stage, members) if alone else [[members]]:
             part = [m for same in group for m in same]
             stacked = len(group) if alone else copies
             shown = part if stacked > 1 or not alone else part[:1]
-            rows, open_ = self.rows.take(shown), self.active[part].any(0)
+            rows, open_ = self.rows.take(shown), self.active[part]
+            open_ = open_.any(0, keepdims=True) if stacked == 1 else open_
             after, entry = stage.apply(computed, rows, open_, self.start, stands)
             self.tape.append((i, entry))
             self._down(i + 1, after, part, stacked)
@@ -145,16 +146,10 @@ class Walk:
             for j, member in enumerate(members):
                 back = given[j].reshape_as(logits)
                 (grad,) = torch.autograd.grad(logits, x, back, retain_graph=True)
-                self._up([member], self._through(norm, saved, grad))
+                self._up([member], through_norm(norm, saved, grad))
             return
         (grad,) = torch.autograd.grad(logits, x, given.reshape_as(logits))
-        self._up(members, self._through(norm, saved, grad))
-
-    @staticmethod
-    def _through(norm: Norm | None, saved: Saved | None, grad: Tensor) -> Tensor:
-        if norm is None or saved is None:
-            return grad
-        return norm_backward(norm, saved, grad)
+        self._up(members, through_norm(norm, saved, grad))
 
     def _up(self, members: list[int], grad: Tensor) -> None:
         """Back through the tape with the gradient of the last stream [member x batch, ...]."""
@@ -171,14 +166,13 @@ class Walk:
                 grad, memory = memory, None
                 if stage.norm is not None:
                     own = cast(Saved, entry)
-                    saved = repeat_saved(own, n * len(self.start.streams[0]) // len(own[0]))
-                    grad = norm_backward(stage.norm, saved, grad)
+                    saved = repeated(own, n * len(self.start.streams[0]) // len(own[0]))
+                    grad = through_norm(stage.norm, saved, grad)
                 continue
             assert isinstance(entry, Entry)
             stands = self.stands_at if i >= self.cut else self.stands
-            got, into, memory = stage.backward(
-                entry, wanted, stands, self.start, grad, memory, i > goal
-            )
+            back = Return(stage, entry, wanted, stands, self.start, grad, memory, i > goal)
+            got, into, memory = back.run()
             self.found[members] += got
             if into is None:
                 break

@@ -192,35 +192,6 @@ def test_gradients_agree_with_finite_differences(filled, ragged):
     torch.testing.assert_close(slopes[0], (up - down) / 2e-5, rtol=1e-6, atol=1e-8)
 
 
-def test_closed_heads_and_mlps_are_not_run(filled, ragged, monkeypatch):
-    from mechprobe.gates import engine_attention, engine_mlp
-
-    model, batch = filled("classifier"), ragged("classifier")
-    grid = site_grid(model)
-    engine = Engine(model, grid, make_baseline("mean", model, [batch], grid))
-    work = []
-
-    def counted(x, weight, bias=None):
-        work.append(x.numel() * weight.shape[0])
-        return torch.nn.functional.linear(x, weight, bias)
-
-    for module in (engine_attention, engine_mlp):
-        monkeypatch.setattr(module, "product", counted)
-
-    def cost(gates):
-        work.clear()
-        engine.gradients(batch, gates, make_loss(), wanted=(gates > 0) & (gates < 1))
-        return sum(work)
-
-    dense = cost(torch.full((1, len(grid)), 0.5, dtype=torch.float64))
-    half = torch.full((1, len(grid)), 0.5, dtype=torch.float64)
-    half[0, grid.index("mlp.1")] = 0
-    for layer in range(3):
-        half[0, [grid.index(f"{layer}.0"), grid.index(f"{layer}.3")]] = 0
-    assert cost(half) < 0.65 * dense
-    assert cost(torch.zeros(1, len(grid), dtype=torch.float64)) == 0
-
-
 def test_wrong_shapes_are_refused(filled, ragged):
     model, batch = filled("classifier"), ragged("classifier")
     grid = site_grid(model)
@@ -254,27 +225,3 @@ def test_the_model_stays_as_it_was(filled, ragged):
     seen = []
     run_with_edits(model, batch, {Site.parse("0.1"): lambda z: seen.append(1) or z})
     assert seen
-
-
-@pytest.mark.parametrize("at_once", [1, 4])
-def test_a_sweep_shares_what_comes_before_the_closed_head(at_once, filled, ragged, monkeypatch):
-    from mechprobe.gates import engine_attention, engine_mlp
-
-    model, batch = filled("gpt2"), ragged("gpt2")
-    grid = site_grid(model)
-    engine = Engine(model, grid, make_baseline("mean", model, [batch], grid))
-    gates = torch.ones(grid.n_head_sites, len(grid), dtype=torch.float64)
-    gates[range(len(gates)), range(len(gates))] = 0
-    work = []
-
-    def counted(x, weight, bias=None):
-        work.append(x.numel() * weight.shape[0])
-        return torch.nn.functional.linear(x, weight, bias)
-
-    for module in (engine_attention, engine_mlp):
-        monkeypatch.setattr(module, "product", counted)
-    engine.logits(batch, gates[-1:], at_once=1)
-    alone = sum(work)
-    work.clear()
-    engine.logits(batch, gates, at_once=at_once)
-    assert sum(work) < 0.65 * len(gates) * alone
