@@ -19,7 +19,7 @@ from mechprobe.runs.config import CONFIG, FREE, describe, settle
 from mechprobe.runs.lock import LOCK, Lock, claim
 from mechprobe.runs.metrics import Metrics, SharedMetrics, fold
 from mechprobe.runs.tables import read_table, write_table
-from mechprobe.runs.unit_file import UNITS, as_kept, read_unit, write_unit
+from mechprobe.runs.unit_file import UNITS, as_kept, finished, read_unit, write_unit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,17 +108,16 @@ class Run:
             InputError: the kept result is damaged; its file is named.
         """
         path = self._place(UNITS, name, ".json")
-        kept = self._finished(path, name)
-        if kept is not None:
+        if (kept := self._finished(name)) is not None:
             return kept
         with self.claim(name):
-            if self.shared and (kept := self._finished(path, name)) is not None:
+            if self.shared and (kept := self._finished(name)) is not None:
                 return kept  # another process has computed it meanwhile
             return self._compute(path, name, compute)
 
     def has(self, name: str) -> bool:
         """Whether a unit is finished."""
-        return self._finished(self._place(UNITS, name, ".json"), name) is not None
+        return finished(self.folder, name) is not None
 
     def result(self, name: str) -> dict:
         """The result of a finished unit.
@@ -135,12 +134,9 @@ class Run:
         with one if self.shared else nullcontext():
             yield
 
-    def _finished(self, path: Path, name: str) -> dict | None:
-        """A kept result; None when there is none, or when a file that it wrote is gone."""
-        if not path.exists():
-            return None
-        kept = read_unit(path, name)
-        if not all((self.folder / rel).exists() for rel in kept["wrote"]):
+    def _finished(self, name: str) -> dict | None:
+        """A kept result, its checkpoints removed; None when there is none."""
+        if (kept := finished(self.folder, name)) is None:
             return None
         for rel in kept["checkpoints"]:
             (self.folder / rel).unlink(missing_ok=True)
@@ -188,6 +184,12 @@ class Run:
         path = self.folder / rel
         path.parent.mkdir(parents=True, exist_ok=True)
         self._written.setdefault(path, _changed(path))
+        return path
+
+    def owned(self, rel: str) -> Path:
+        """A path that counts as written by the current unit, whoever writes in it, and when."""
+        path = self.path(rel)
+        self._written[path] = None
         return path
 
     def write_json(self, rel: str, value: Any) -> Path:

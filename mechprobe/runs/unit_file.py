@@ -42,5 +42,18 @@ def read_unit(path: Path, name: str) -> dict[str, Any]:
     return kept
 
 
+def finished(folder: Path, name: str) -> dict[str, Any] | None:
+    """A kept unit of a run folder; None when there is none, or a file that it wrote is gone.
+
+    Raises:
+        InputError: the kept unit is damaged; its file is named.
+    """
+    path = folder / UNITS / f"{name}.json"
+    if not path.exists():
+        return None
+    kept = read_unit(path, name)
+    return kept if all((folder / rel).exists() for rel in kept["wrote"]) else None
+
+
 def _digest(result: Any) -> str:
     return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()

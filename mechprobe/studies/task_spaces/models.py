@@ -23,7 +23,7 @@ from mechprobe.tasks.corpus import corpus_files, read_sentences
 from mechprobe.tasks.minimal_pairs import MinimalPairs
 from mechprobe.tasks.pair_templates import generate_minimal_pairs, generate_text
 from mechprobe.tasks.pair_tokens import EncodedPairs, encode_minimal_pairs
-from mechprobe.training.pretrain import HELD_OUT, checkpoint_folder, pretrain_text
+from mechprobe.training.pretrain import HELD_OUT, pretrain_text
 from mechprobe.training.pretrain_settings import PretrainSettings
 
 PARTS = ("tune", "validate", "evaluate")
@@ -71,30 +71,14 @@ def training_text(settings: Settings, pairs: MinimalPairs) -> list[str]:
     return [s for s in read_sentences(files, limit=settings.file_limit or None) if s not in held]
 
 
-def train_models(settings: Settings, pairs: MinimalPairs, run: Run) -> list[Point]:
-    """Train (or go on training) a model of every size, or find those that are given."""
-    if settings.models:
-        return [point for name in settings.models for point in given_points(settings, name)]
-    points: list[Point] = []
-    text: list[str] = []
-    for size in settings.sizes:
-        folder = run.folder / f"lm-{size}"
-
-        def train(size: str = size, folder: Path = folder) -> dict:
-            if not text:
-                text.extend(training_text(settings, pairs))
-                random.Random(settings.seed).shuffle(text)
-            config = {"study": "pretrain", "size": size, "seed": settings.seed}
-            with Run.open(folder, config) as own:
-                done = pretrain_text(pretraining(settings, size), text, own)
-            return {"steps": done.steps, "perplexity": done.perplexity.to_dict("list")}
-
-        steps = run.unit(f"train-{size}", train)["steps"]
-        last = steps[-settings.n_spaces :]
-        points += [
-            Point(size, s, str(checkpoint_folder(folder, s)), s in last) for s in steps
-        ]
-    return points
+def train_model(settings: Settings, pairs: MinimalPairs, run: Run, size: str) -> dict:
+    """Train (or go on training) a model of a size in a run folder of its own; a unit of the run."""
+    text = training_text(settings, pairs)
+    random.Random(settings.seed).shuffle(text)
+    config = {"study": "pretrain", "size": size, "seed": settings.seed}
+    with Run.open(run.owned(f"lm-{size}"), config) as own:
+        done = pretrain_text(pretraining(settings, size), text, own)
+    return {"steps": done.steps, "perplexity": done.perplexity.to_dict("list")}
 
 
 def pretraining(settings: Settings, size: str) -> PretrainSettings:

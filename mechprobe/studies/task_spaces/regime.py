@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 
 from mechprobe.errors import InputError
-from mechprobe.runs import Run, progress
+from mechprobe.runs import Run
 from mechprobe.studies.task_spaces.check import tuning
 from mechprobe.studies.task_spaces.models import Point
 from mechprobe.studies.task_spaces.settings import Settings
@@ -84,16 +83,10 @@ def chosen_tasks(accuracy: np.ndarray, phenomena: list[str], n: int) -> list[int
     return sorted(t for *_, t in sorted(keyed)[:n])
 
 
-def compute_regime(at: OpenPoint, run: Run) -> pd.DataFrame:
-    """Tune the chosen tasks in every way at every learning rate, a unit a task; all their rows."""
+def kinds_unit(at: OpenPoint, place: int, run: Run) -> dict:
+    """Tune the place-th compared task in every way at every learning rate; a unit of the run."""
     tasks = compared_tasks(at.settings, at.pairs.phenomena, at.point, run)
-    rows: list[dict[str, object]] = []
-    with progress(len(tasks), "kinds of tuning") as bar:
-        for task in tasks:
-            name = f"kinds-{at.point.name}-{task:03d}"
-            rows += run.unit(name, lambda t=task: {"rows": regime_rows(at, t)})["rows"]
-            bar.update(1)
-    return pd.DataFrame(rows)
+    return {"rows": regime_rows(at, tasks[place])}
 
 
 def regime_rows(at: OpenPoint, task: int) -> list[dict[str, object]]:

@@ -58,19 +58,6 @@ class OpenPoint:
         return pair_margins(self.model, self.encoded.evaluate, batch_tokens=tokens)
 
 
-def compute_point(at: OpenPoint, run: Run) -> None:
-    """Every unit of a point that is not there yet; a tuned task is a unit of its own."""
-    name = at.point.name
-    run.unit(f"gradients-{name}", lambda: gradient_unit(at, run))
-    if not at.point.whole:
-        return
-    with progress(len(at.pairs), f"tune {name}") as bar:
-        for task in range(len(at.pairs)):
-            run.unit(f"tuned-{name}-{task:03d}", lambda t=task: tuned_unit(at, t, run))
-            bar.update(1)
-    run.unit(f"heads-{name}", lambda: heads_unit(at, run))
-
-
 def arrays_file(point: Point, part: str | int) -> str:
     """Where a part of a point's arrays is kept: gradients, heads, or the row of a tuned task."""
     name = f"task-{part:03d}" if isinstance(part, int) else part

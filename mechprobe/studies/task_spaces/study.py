@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 
 from mechprobe.errors import InputError
-from mechprobe.runs import Run
+from mechprobe.runs import Run, complete
 from mechprobe.show.report import build_report
 from mechprobe.studies.task_spaces.check import check
-from mechprobe.studies.task_spaces.models import Point, load_pairs, train_models
-from mechprobe.studies.task_spaces.regime import compute_regime, regime_point
+from mechprobe.studies.task_spaces.models import load_pairs
 from mechprobe.studies.task_spaces.results import gather
 from mechprobe.studies.task_spaces.settings import Settings
-from mechprobe.studies.task_spaces.spaces import OpenPoint, compute_point
+from mechprobe.studies.task_spaces.units import StudyRun, units
 from mechprobe.studies.task_spaces.write import write_results
 from mechprobe.studies.timing import use_threads
 from mechprobe.tasks.minimal_pairs import MinimalPairs
@@ -33,27 +34,32 @@ def run(settings: Settings, out: Path, *, command: str | None = None) -> Path:
         InputError: before any long work, for settings or data that cannot work; or when the
             folder holds a run with other settings.
     """
+    with opened(settings, out) as at:
+        complete(at.run, units(settings), at)
+        return finish(at, command)
+
+
+@contextmanager
+def opened(settings: Settings, out: Path, *, shared: bool = False) -> Iterator[StudyRun]:
+    """The run of a folder with its pairs, for one process or several; raises as ``run``."""
     check(settings)
     settings = dataclasses.replace(settings, threads=use_threads(settings))
     pairs = load_pairs(settings)
     check_pairs(pairs)
     config = {"study": "task-space", **dataclasses.asdict(settings)}
-    with Run.open(out, config) as run_dir:
-        points = train_models(settings, pairs, run_dir)
-        kinds = compute(settings, pairs, points, run_dir)
-        write_results(settings, gather(settings, pairs, points, kinds, run_dir), run_dir, command)
-        return build_report(run_dir.folder)
+    with Run.open(out, config, shared=shared) as run_dir:
+        yield StudyRun(settings, pairs, run_dir)
 
 
-def compute(
-    settings: Settings, pairs: MinimalPairs, points: list[Point], run: Run
-) -> pd.DataFrame:
-    """Every unit of the run that is not there yet, one model at a time; the kinds of tuning."""
-    for point in points:
-        compute_point(OpenPoint(settings, pairs, point), run)
-    if not settings.regime_tasks:
-        return pd.DataFrame()
-    return compute_regime(OpenPoint(settings, pairs, regime_point(settings, points)), run)
+def finish(at: StudyRun, command: str | None = None) -> Path:
+    """Tables, figures and the report, from units that are all there; the report's path."""
+    names = [unit.name for unit in units(at.settings)]
+    at.run.order_metrics(names)
+    rows = [at.run.result(name)["rows"] for name in names if name.startswith("kinds-")]
+    kinds = pd.DataFrame([row for task in rows for row in task])
+    results = gather(at.settings, at.pairs, at.points, kinds, at.run)
+    write_results(at.settings, results, at.run, command)
+    return build_report(at.run.folder)
 
 
 def check_pairs(pairs: MinimalPairs) -> None:
