@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mechprobe.figures.style import (
     COLOURS,
@@ -49,5 +50,6 @@ def closing_curve(
         label=f"this order ({bars})", zorder=4,
     )
     axes.set_xlim(0, at.max())
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_below(figure, axes)
     return figure

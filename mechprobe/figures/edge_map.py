@@ -10,17 +10,17 @@ from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from mechprobe.errors import InputError
 from mechprobe.figures.style import (
     COLUMN,
-    INK,
     TICK,
     colour_bar,
     dress,
+    frame_cell,
     name_rows,
     new_figure,
+    say_frames,
     text_colour,
 )
 
@@ -33,6 +33,7 @@ def edge_map(
     title: str = "",
     unit: str = "effect",
     marked: Collection[tuple[int, int]] = (),
+    framed: str = "",
     axes_names: tuple[str, str] = ("sender", "receiver"),
     width: float | None = None,
 ) -> Figure:
@@ -41,6 +42,7 @@ def edge_map(
     Args:
         unit: what the colour bar says.
         marked: (row, column) of the cells that get a frame.
+        framed: what a frame means; it stands below where a cell is marked.
         axes_names: what stands down and across.
         width: inches; None: as wide as the receivers need, one column at least.
 
@@ -75,7 +77,8 @@ def edge_map(
                 va="center", fontsize=size, color=text_colour(scale, float(value)),
             )
     for row, column in marked:
-        box = Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, fill=False, edgecolor=INK)
-        axes.add_patch(box)
+        frame_cell(axes, column, row)
+    if framed and marked:
+        say_frames(figure, framed)
     colour_bar(figure, [axes], scale, unit)
     return figure

@@ -35,19 +35,24 @@ def site_effects(
     """Points with interval bars, one row a site, one colour a table; hollow: not significant.
 
     Args:
-        tables: by name; columns site, effect, effect_low, effect_high, p_corrected. The rows shown
-            are the first ``top`` of the first table; sites a table lacks are left out.
+        tables: by name; columns site, effect, low and high (or effect_low and effect_high),
+            p_corrected, as ``Scores.table`` gives them. The rows shown are the first ``top`` of
+            the first table; sites a table lacks are left out.
 
     Raises:
         InputError: no table, a missing column, or no rows.
     """
     needed = ["site", "effect", "effect_low", "effect_high", "p_corrected"]
+    tables = {
+        name: table.rename(columns={"low": "effect_low", "high": "effect_high"})
+        for name, table in tables.items()
+    }
     first = next(iter(tables.values()), pd.DataFrame())
     for table in tables.values() or [first]:
         require(table, needed, "site_effects")
     sites = [str(site) for site in first["site"][:top]]
     figure = new_figure(width, 0.2 * len(sites) * max(1.0, len(tables) / 2) + 0.9)
-    axes = dress(figure.add_subplot(), title=title, x=unit, grid="x")
+    axes = dress(figure.add_subplot(), title=title, x=unit.replace("_", " "), grid="x")
     name_rows(axes, sites)
     axes.axvline(0, color=GREY, linewidth=0.8)
     offsets = np.linspace(-0.3, 0.3, len(tables)) if len(tables) > 1 else [0.0]

@@ -11,18 +11,17 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from mechprobe.errors import InputError
 from mechprobe.figures.style import (
-    COLOURS,
     COLUMN,
-    INK,
     PAGE,
     TICK,
     colour_bar,
     dress,
+    frame_cell,
     new_figure,
+    say_frames,
     text_colour,
 )
 from mechprobe.sites import Site, SiteGrid
@@ -39,6 +38,7 @@ def head_map(
     limits: tuple[float, float] | None = None,
     diverging: bool = False,
     marked: Collection[Site] = (),
+    framed: str = "",
     number: str = ".2f",
     columns: str = "head",
     first: int = 0,
@@ -50,6 +50,7 @@ def head_map(
         unit: what the colour bar says, e.g. "change in accuracy (points)".
         limits: ends of the colour scale; None: the values' own, symmetric if ``diverging``.
         marked: sites with a frame around them (a core, say).
+        framed: what a frame means; it stands below where a site is marked.
         number: format of the numbers written into the cells, where they fit.
         columns: what stands side by side, when it is not heads (token positions, say).
         first: number of the first column.
@@ -58,12 +59,13 @@ def head_map(
     figure = new_figure(width, _height(width, values.shape, 1, mlps is not None))
     axes = figure.add_subplot()
     scale = ScalarMappable(Normalize(low, high), colormaps["PuOr" if diverging else "Blues"])
-    frame = INK if diverging else COLOURS[1]
-    _panel(axes, values, mlps, scale, number, marked, (width - 1.1) * 72, title, frame)
+    _panel(axes, values, mlps, scale, number, marked, (width - 1.1) * 72, title)
     axes.set_xlabel(columns)
     if first:
         axes.set_xticks(axes.get_xticks(), [f"{first + tick:g}" for tick in axes.get_xticks()])
     colour_bar(figure, [axes], scale, unit)
+    if framed and marked:
+        say_frames(figure, framed)
     return figure
 
 
@@ -108,19 +110,16 @@ def keep_frequency(
         mlps = 100 * sites.mlp_array(row) if sites.mlps else None
         always = [s for s in sites.select(row >= 1 - 1e-9) if s.kind != "neuron"]
         space = (panel - (1.1 if n == 1 else 0.75)) * 72
-        _panel(axes, heads, mlps, scale, ".0f", always, space, name + count, COLOURS[1])
+        _panel(axes, heads, mlps, scale, ".0f", always, space, name + count)
         panels.append(axes)
     colour_bar(figure, panels, scale, "subnetworks keeping it (%)")
-    figure.legend(
-        [Rectangle((0, 0), 1, 1, fill=False, edgecolor=COLOURS[1])], ["kept by all"],
-        loc="outside lower center", fontsize=TICK, frameon=False, handlelength=1, handleheight=1,
-    )
+    say_frames(figure, "kept by all")
     return figure
 
 
 def _panel(
     axes: Axes, heads: np.ndarray | None, mlps: np.ndarray | None, scale: ScalarMappable,
-    number: str, marked: Collection[Site], space: float, title: str, frame: str,
+    number: str, marked: Collection[Site], space: float, title: str,
 ) -> None:
     """Draw head cells, then after a gap the MLP cells; ``space`` is the room across, in points."""
     n_layers = len(mlps) if heads is None else len(heads)  # pyright: ignore[reportArgumentType]
@@ -153,9 +152,7 @@ def _panel(
     _write(axes, texts, scale, number, space / right)
     for site in marked:
         left = mlp_at if site.index is None else site.index
-        axes.add_patch(Rectangle(
-            (left - 0.46, site.layer - 0.46), 0.92, 0.92, fill=False, edgecolor=frame, linewidth=1,
-        ))
+        frame_cell(axes, left, site.layer)
 
 
 def _write(

@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Rectangle
 
 from mechprobe.errors import InputError
 
@@ -32,6 +33,8 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))
 INK, GREY, FAINT = "#222222", "#8a8a8a", "#d9d9d9"
+FRAME = COLOURS[2]
+"""Of cells with a frame: told from every colour of the maps' scales, and lined with white."""
 
 TITLE, LABEL, TICK, SMALL = 8.5, 8.0, 7.0, 6.0
 
@@ -100,11 +103,27 @@ def text_colour(scale: ScalarMappable, value: float) -> str:
     return "white" if 0.2126 * red + 0.7152 * green + 0.0722 * blue < 0.45 else INK
 
 
+def frame_cell(axes: Axes, x: float | int, y: float | int) -> None:
+    """A frame inside the cell around a point of a map, seen on light cells and on dark ones."""
+    for colour, width in (("white", 2.2), (FRAME, 1.2)):
+        axes.add_patch(Rectangle(
+            (x - 0.45, y - 0.45), 0.9, 0.9, fill=False, edgecolor=colour, linewidth=width,
+        ))
+
+
+def say_frames(figure: Figure, meaning: str) -> None:
+    """Below the figure, what the frames around its cells mean."""
+    figure.legend(
+        [Rectangle((0, 0), 1, 1, fill=False, edgecolor=FRAME)], [plain(meaning)],
+        loc="outside lower center", fontsize=TICK, frameon=False, handlelength=1, handleheight=1,
+    )
+
+
 def colour_bar(figure: Figure, panels: Sequence[Axes], scale: ScalarMappable, unit: str) -> None:
     """A colour bar right of the panels, its label broken to the figure's height."""
     bar = figure.colorbar(scale, ax=list(panels), fraction=0.05, pad=0.02, aspect=25)
     letters = int(0.72 * 72 * figure.get_figheight() / (0.53 * LABEL))
-    bar.set_label(plain(unit, max(10, letters)), fontsize=LABEL, color=INK)
+    bar.set_label(plain(unit.replace("_", " "), max(10, letters)), fontsize=LABEL, color=INK)
     bar.ax.tick_params(labelsize=TICK, length=2, width=0.5, labelcolor=INK)
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
 

@@ -175,7 +175,7 @@ def over_steps(
     for axes, model in zip(panels, models, strict=True):
         name = f"{title}{model}" if len(models) > 1 else title
         dress(axes, title=name, x="training steps", y=y if axes is panels[0] else "", grid="y")
-        part = table[table[by] == model].sort_values("step")
+        part = pd.DataFrame(table[table[by] == model]).sort_values("step")
         for i, column in enumerate(columns):
             axes.errorbar(
                 part["step"], part[column], error_bars(part, column), capsize=1.5,

@@ -103,6 +103,6 @@ def memory_and_transfer(table: pd.DataFrame, *, width: float = COLUMN) -> Figure
     axes.set_xscale("log")
     axes.set_xticks(steps, [f"{step:g}" for step in steps])
     axes.set_xticks([], minor=True)
-    axes.set_ylim(min(-5.0, 110 * float(table["delta"].min())), 105)
+    axes.set_ylim(min(-5.0, 110 * float(table["delta"].to_numpy(float).min())), 105)
     legend_below(figure, axes, note="one line a set (its own vocabulary and weights)")
     return figure

@@ -56,6 +56,28 @@ def heads():
     return table.assign(in_core=np.arange(32) < 5)
 
 
+def effects():
+    table = pd.DataFrame({"site": [f"0.{i}" for i in range(6)], "effect": RNG.normal(size=6)})
+    return table.assign(
+        low=table["effect"] - 0.2, high=table["effect"] + 0.3, p_corrected=[0.01, 1] * 3)
+
+
+def shares():
+    table = pd.DataFrame({"share": [0, 0.25, 0.5, 1]})
+    for column in ("faithfulness", "completeness", "null"):
+        table[column] = RNG.random(4)
+        for end, sign in (("low", -0.1), ("high", 0.1)):
+            table[f"{column}_{end}"] = table[column] + sign
+    return table
+
+
+def closed():
+    table = pd.DataFrame({"closed": range(5), "value": RNG.random(5), "null": RNG.random(5)})
+    for column, name in (("value", ""), ("null", "null_")):
+        table[f"{name}low"], table[f"{name}high"] = table[column] - 0.1, table[column] + 0.1
+    return table
+
+
 GRID = SiteGrid(4, 8)
 EVERY = {
     "head_map": lambda: figures.head_map(
@@ -85,6 +107,24 @@ EVERY = {
         heads(), {"overlap": "same word in the other sentence", "previous": "previous word"},
         p={"overlap": 0.03, "previous": 1.0},
     ),
+    "head_map, framed": lambda: figures.head_map(
+        RNG.random((4, 8)), "Effects", "share", marked=[Site("head", 1, 2)],
+        framed="p < .05, corrected",
+    ),
+    "edge_map": lambda: figures.edge_map(
+        RNG.normal(size=(5, 4)), [f"0.{i}" for i in range(5)],
+        ["1.0 q", "1.0 k", "1.0 v", "logits"],
+        unit="effect on logit_difference", marked=[(0, 1)], framed="p < .05, corrected",
+        width=figures.COLUMN,
+    ),
+    "circuit_graph": lambda: figures.circuit_graph(pd.DataFrame(
+        [[f"{i}.{h}", f"{i + 1}.0", "qkv"[h], RNG.normal(), -0.1, 0.2]
+         for i in range(5) for h in range(3)],
+        columns=["sender", "receiver", "input", "effect", "low", "high"],
+    ), unit="change in log probability (nats)", title="Who talks to whom"),
+    "site_effects": lambda: figures.site_effects({name: effects() for name in ("one", "other")}),
+    "faithfulness_curve": lambda: figures.faithfulness_curve(shares(), title="CPR 0.64"),
+    "closing_curve": lambda: figures.closing_curve(closed(), unit="log probability (nats)"),
 }
 
 
@@ -149,7 +189,7 @@ def test_frequencies_are_percent_and_the_shared_sites_framed():
     assert written[3, 0] == "100"
     assert written[1, 1] == "25"
     assert len(written) == 36
-    framed = {(round(p.get_x() + 0.46, 6), round(p.get_y() + 0.46, 6)) for p in axes.patches}
+    framed = {(round(p.get_x() + 0.45, 6), round(p.get_y() + 0.45, 6)) for p in axes.patches}
     assert framed == {(3, 0), (8.4, 0)}
 
 
