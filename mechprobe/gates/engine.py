@@ -40,24 +40,32 @@ class Engine:
         grid: the gated sites; sites outside it stay open.
         baseline: what a closed gate puts in place.
         remember: bytes of first-layer results kept, for batches that come again.
+        precision: of products and attention; None: the model's. With torch.bfloat16 gates, the
+            residual stream, norms and the read-out stay float32. Logits are then about 0.5 %, gate
+            gradients 1 to 2 % off, and a step takes 0.60 (all gates open) to 0.68 (half closed)
+            times as long on one core with AVX512-BF16 (4 layers, d 256, 32 x 64 tokens, medians of
+            5 interleaved rounds); a CPU without bfloat16 products is slower with it.
 
     Raises:
         CannotFreeze: a setting of the model that the engine does not know; ``engine_for`` catches
             it.
+        InputError: another precision, or bfloat16 for a model that is not float32.
     """
 
     def __init__(
-        self, model: HookedModel, grid: SiteGrid, baseline: Baseline, *, remember: int = 0
+        self, model: HookedModel, grid: SiteGrid, baseline: Baseline, *, remember: int = 0,
+        precision: torch.dtype | None = None,
     ) -> None:
         self.model, self.grid, self.baseline = model, grid, baseline
         self.frozen: Frozen = freeze(model)
+        self.precision = _checked(precision, self.frozen.dtype)
         if self.frozen.device.type == "cpu":
             keep_freed_memory()
         self.stages: list[GatedStage | Handover] = []
         for place, stack in enumerate(self.frozen.stacks):
             if place:
                 self.stages.append(Handover(self.frozen.stacks[0].norm))
-            self.stages += [GatedStage(stage, grid, self.frozen.dtype) for stage in stack.stages]
+            self.stages += [GatedStage(stage, grid, self.precision) for stage in stack.stages]
         self._stands: Stands | None = None
         self._room = remember
         self._known: dict[int, tuple[Batch, Start, Computed]] = {}
@@ -217,6 +225,18 @@ class Engine:
         return stands
 
 
+def _checked(precision: torch.dtype | None, own: torch.dtype) -> torch.dtype:
+    """The precision asked for, where a model of this one allows it."""
+    if precision in (None, own):
+        return own
+    if (precision, own) != (torch.bfloat16, torch.float32):
+        raise InputError(
+            f"precision {precision} for a model in {own}; give None, or torch.bfloat16 for a model "
+            "in torch.float32"
+        )
+    return torch.bfloat16
+
+
 def stacked_at_once(start: Start) -> int:
     """How many gate vectors run stacked: one on CPUs unless a batch is tiny, many on GPUs."""
     stream = start.streams[-1]
@@ -230,11 +250,12 @@ class EngineFallback(UserWarning):
 
 
 def engine_for(
-    model: HookedModel, grid: SiteGrid, baseline: Baseline, *, remember: int = 0
+    model: HookedModel, grid: SiteGrid, baseline: Baseline, *, remember: int = 0,
+    precision: torch.dtype | None = None,
 ) -> Engine | None:
     """An engine, or None after one warning where a setting of the model is not known to it."""
     try:
-        return Engine(model, grid, baseline, remember=remember)
+        return Engine(model, grid, baseline, remember=remember, precision=precision)
     except CannotFreeze as error:
         warnings.warn(
             f"the engine does not run this {type(model).__name__} ({error}); the slower reference "

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mechprobe.gates.engine_rows import Rows
 from mechprobe.gates.engine_stands import HeadStand
-from mechprobe.gates.kernels.gated_heads import gated_heads, gated_heads_backward
+from mechprobe.gates.kernels.gated_heads import write_heads, write_heads_back
 from mechprobe.gates.kernels.pairs import Pairs, from_heads, index_of, into_heads
 from mechprobe.gates.kernels.rotary import turned
 from mechprobe.models.frozen import Attention, Start
@@ -135,8 +135,8 @@ class AttentionLayer:
         """What the layer adds for gates [n, head] whose ``pairs`` are run: [block, query, m]."""
         z, total = heads.z_of(pairs), None
         if stand.total is not None and not gates.open:
-            z, total = z - stand.of(pairs).to(z.dtype), stand.total
-        out = gated_heads(z, gates.values, self.w_o, self.layer.b_o, stand.closed, pairs)
+            z, total = (z - stand.of(pairs)).to(z.dtype), stand.total
+        out = write_heads(z, gates.values, self.w_o, self.layer.b_o, stand.closed, pairs)
         if total is not None:
             out.unflatten(0, (len(gates), -1)).add_(total)
         return out
@@ -152,8 +152,8 @@ class AttentionLayer:
         if not len(pairs) or not (asked or into_stream):
             return torch.zeros_like(gates.values), None, None
         heads = heads.take(pairs)
-        z = heads.z if stand.total is None else heads.z - stand.of(pairs).to(heads.z.dtype)
-        dz, found = gated_heads_backward(
+        z = heads.z if stand.total is None else (heads.z - stand.of(pairs)).to(self.dtype)
+        dz, found = write_heads_back(
             grad.to(self.dtype), z, gates.values, self.w_o, stand.closed, pairs,
             into_z=into_stream, into_gates=asked,
         )

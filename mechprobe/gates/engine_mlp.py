@@ -10,7 +10,7 @@ from torch import Tensor
 from mechprobe.gates.engine_rows import Rows
 from mechprobe.gates.engine_stands import Stand
 from mechprobe.gates.kernels.activations import act_backward, act_forward
-from mechprobe.gates.kernels.gated_add import gated_add, gated_add_backward
+from mechprobe.gates.kernels.gated_add import add_gated, add_gated_back
 from mechprobe.gates.kernels.product import Packed
 from mechprobe.models.frozen import MLP
 
@@ -101,7 +101,7 @@ class MLPLayer:
             found: of ``way.members``, or one for all of them; None where there are none.
         """
         own = None if found is None else self._out(found, way, stream.shape)
-        return gated_add(stream, own, way.gates.values[:, 0], way.stand.value, way.members)
+        return add_gated(stream, own, way.gates.values[:, 0], way.stand.value, way.members)
 
     def _out(self, found: Neurons, way: Way, shape: torch.Size) -> Tensor:
         """The MLP's output under its neurons' gates, [copies or members, batch, pos, d_model]."""
@@ -133,7 +133,7 @@ class MLPLayer:
             return torch.zeros_like(gates), none, None
         found = found.repeat(len(way.members))
         own = self._out(found, way, grad.shape) if wanted else None
-        d_own, slopes = gated_add_backward(
+        d_own, slopes = add_gated_back(
             grad, own, gates[:, 0], way.stand.value, way.members,
             into_own=further, into_gates=wanted,
         )

@@ -1,7 +1,8 @@
 """The gated residual add: ``stream + g own + (1 - g) stand-in``, in one operator.
 
 ``own`` is there only for the gate vectors that are listed; for the others the layer was not run,
-its gate is 0, and only its stand-in is added.
+its gate is 0, and only its stand-in is added. The engine calls the operator's bodies,
+``add_gated`` and ``add_gated_back`` (``mechprobe.gates.kernels.gated_heads`` says why).
 """
 
 from __future__ import annotations
@@ -15,6 +16,59 @@ from torch import Tensor
 Found = tuple[Tensor, Tensor]
 
 
+def add_gated(
+    stream: Float[Tensor, "copies batch pos d_model"],
+    own: Float[Tensor, "ran batch pos d_model"] | None,
+    gates: Float[Tensor, " n"],
+    stand: Float[Tensor, "1 some_batch some_pos d_model"] | None,
+    members: tuple[int, ...],
+) -> Float[Tensor, "n batch pos d_model"]:
+    """The stream of n gate vectors after a layer with one gate, in its precision, no tape.
+
+    Args:
+        stream: of each gate vector, or one for all.
+        own: the layer's output for ``members``, in their order, or one for all of them.
+        gates: one a vector; 0 where it is not in ``members``.
+        stand: what a closed gate puts in place, the same for all vectors; None: nothing.
+    """
+    n, g = len(gates), gates[:, None, None, None].to(stream)
+    if own is not None and len(members) == n:
+        out = torch.addcmul(stream, own.to(stream), g)
+    else:
+        out = stream.expand(n, -1, -1, -1).clone()
+        if own is not None and members:
+            out[list(members)] += own.to(stream) * g[list(members)]
+    if stand is None or (gates.device.type == "cpu" and bool((gates == 1).all())):
+        return out
+    return out.add_((1 - g) * stand)
+
+
+def add_gated_back(
+    grad: Float[Tensor, "n batch pos d_model"],
+    own: Float[Tensor, "ran batch pos d_model"] | None,
+    gates: Float[Tensor, " n"],
+    stand: Float[Tensor, "1 some_batch some_pos d_model"] | None,
+    members: tuple[int, ...],
+    *,
+    into_own: bool,
+    into_gates: bool,
+) -> tuple[Float[Tensor, "*own"], Float[Tensor, " n"]]:
+    """Gradients of own (of each of ``members``; empty unless ``into_own``) and gates, no tape.
+
+    Args:
+        own: as in ``add_gated``; only read where ``into_gates``.
+    """
+    every, some = members == tuple(range(len(gates))), list(members)
+    found = torch.zeros_like(gates)
+    taken, g = (grad, gates) if every else (grad[some], gates[some])
+    if into_gates and own is not None and members:
+        less = own.to(taken) if stand is None else own.to(taken) - stand
+        found[some] = (taken * less).flatten(1).sum(1, dtype=gates.dtype)
+    if not into_own:
+        return grad.new_empty(0), found
+    return taken * g[:, None, None, None].to(taken), found
+
+
 @torch.library.custom_op(
     "mechprobe::gated_add", mutates_args=(),
     schema="(Tensor stream, Tensor? own, Tensor gates, Tensor? stand, int[] members) -> Tensor",
@@ -22,18 +76,7 @@ Found = tuple[Tensor, Tensor]
 def _gated_add(
     stream: Tensor, own: Tensor | None, gates: Tensor, stand: Tensor | None, members: list[int]
 ) -> Tensor:
-    """[n, batch, pos, d_model] in the stream's precision."""
-    n, g = len(gates), gates[:, None, None, None]
-    if own is None or not members:
-        out = stream.expand(n, -1, -1, -1).clone()
-    elif len(members) == n:
-        out = torch.addcmul(stream, own.to(stream), g.to(stream))
-    else:
-        out = stream.expand(n, -1, -1, -1).clone()
-        out[members] += own.to(stream) * g[members].to(stream)
-    if stand is None or (gates.device.type == "cpu" and bool((gates == 1).all())):
-        return out
-    return out.add_(((1 - g) * stand).to(out))
+    return add_gated(stream, own, gates, stand, tuple(members))
 
 
 @_gated_add.register_fake
@@ -52,16 +95,9 @@ def _gated_add_backward(
     grad: Tensor, own: Tensor | None, gates: Tensor, stand: Tensor | None, members: list[int],
     into_own: bool, into_gates: bool,
 ) -> Found:
-    """Gradients of own, for each of ``members``, and of gates [n] (0 where not listed)."""
-    every = members == list(range(len(gates)))
-    found = torch.zeros_like(gates)
-    taken, g = (grad, gates) if every else (grad[members], gates[members])
-    if into_gates and own is not None and members:
-        less = own.to(taken) if stand is None else own.to(taken) - stand
-        found[members] = (taken * less).flatten(1).sum(1, dtype=gates.dtype)
-    if not into_own:
-        return grad.new_empty(0), found
-    return taken * g[:, None, None, None].to(taken), found
+    return add_gated_back(
+        grad, own, gates, stand, tuple(members), into_own=into_own, into_gates=into_gates
+    )
 
 
 @_gated_add_backward.register_fake
@@ -103,34 +139,5 @@ def gated_add(
     stand: Float[Tensor, "1 some_batch some_pos d_model"] | None,
     members: tuple[int, ...],
 ) -> Float[Tensor, "n batch pos d_model"]:
-    """The stream of n gate vectors after a layer with one gate.
-
-    Differentiable in stream, own and gates; gates of vectors not in ``members`` get 0.
-
-    Args:
-        stream: of each gate vector, or one for all.
-        own: the layer's output for ``members``, in their order, or one for all of them.
-        gates: one a vector; 0 where it is not in ``members``.
-        stand: what a closed gate puts in place, the same for all vectors; None: nothing.
-    """
+    """``add_gated``, differentiable in stream, own and gates; of stand-ins raises RuntimeError."""
     return _gated_add(stream, own, gates, stand, members)
-
-
-def gated_add_backward(
-    grad: Float[Tensor, "n batch pos d_model"],
-    own: Float[Tensor, "ran batch pos d_model"] | None,
-    gates: Float[Tensor, " n"],
-    stand: Float[Tensor, "1 some_batch some_pos d_model"] | None,
-    members: tuple[int, ...],
-    *,
-    into_own: bool,
-    into_gates: bool,
-) -> tuple[Float[Tensor, "*own"], Float[Tensor, " n"]]:
-    """Gradients of own (of each of ``members``; empty unless ``into_own``) and gates, no tape.
-
-    Args:
-        own: as in ``gated_add``; only read where ``into_gates``.
-    """
-    return torch.ops.mechprobe.gated_add_backward(
-        grad, own, gates, stand, members, into_own, into_gates
-    )

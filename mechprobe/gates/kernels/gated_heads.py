@@ -4,6 +4,10 @@
 ``closed[h] = mean[h] W_O[h]`` is known beforehand, so that a closed head costs one row of a small
 product and no pass over the tokens. Only pairs of gate vector and head that are listed have a z:
 the others are closed, and neither their value nor any gradient of theirs is computed.
+
+The engine, which keeps no tape, calls ``write_heads`` and ``write_heads_back``, the bodies of the
+operator: PyTorch's way to an operator written in Python costs 2 to 3 % of a step (4 layers, d 256,
+32 x 64 tokens, one thread, medians of 9 interleaved rounds).
 """
 
 from __future__ import annotations
@@ -19,6 +23,60 @@ from mechprobe.gates.kernels.pairs import Pairs, from_heads, into_heads
 Found = tuple[Tensor, Tensor]
 
 
+def write_heads(
+    z: Float[Tensor, "pair batch pos d_head"],
+    gates: Float[Tensor, "n head"],
+    weight: Float[Tensor, "head d_head d_model"],
+    bias: Float[Tensor, " d_model"],
+    closed: Float[Tensor, "head d_model"] | None,
+    pairs: Pairs,
+) -> Float[Tensor, "block pos d_model"]:
+    """What an attention layer adds to the stream of n gate vectors, n x batch blocks, no tape.
+
+    Args:
+        z: of the pairs, in their order.
+        gates: of every head; 0 where a head is in no pair.
+        closed: what each head's stand-in writes to the stream; None: nothing (zero baseline).
+    """
+    add = bias.expand(len(gates), -1)
+    if closed is not None:
+        add = torch.addmm(bias.to(closed), 1 - gates.to(closed), closed)
+    return from_heads(z[None], weight, pairs, add, _of_pairs(gates, pairs))
+
+
+def write_heads_back(
+    grad: Float[Tensor, "block pos d_model"],
+    z: Float[Tensor, "pair batch pos d_head"],
+    gates: Float[Tensor, "n head"],
+    weight: Float[Tensor, "head d_head d_model"],
+    closed: Float[Tensor, "head d_model"] | None,
+    pairs: Pairs,
+    *,
+    into_z: bool,
+    into_gates: bool,
+) -> tuple[Float[Tensor, "*z"], Float[Tensor, "n head"]]:
+    """Gradients of z (empty unless ``into_z``) and of gates (0 unless ``into_gates``), no tape.
+
+    The gate of a head that is in no pair gets 0.
+    """
+    found = torch.zeros_like(gates)
+    if not len(pairs):
+        return z.new_empty(z.shape if into_z else (0,)), found
+    (dz,) = into_heads(grad, weight, None, pairs)
+    if into_gates:
+        slopes = (dz * z).flatten(1).sum(1, dtype=gates.dtype)
+        if closed is not None:
+            along = grad.unflatten(0, (len(gates), -1)).sum((1, 2), dtype=closed.dtype)
+            slopes -= _of_pairs(along @ closed.t(), pairs)
+        if pairs.shared == tuple(range(gates.shape[1])):
+            found = slopes.view(found.shape)
+        else:
+            found[pairs.members, pairs.heads] = slopes
+    if not into_z:
+        return z.new_empty(0), found
+    return dz.mul_(_of_pairs(gates, pairs)[:, None, None, None]), found
+
+
 @torch.library.custom_op(
     "mechprobe::gated_heads", mutates_args=(),
     schema="(Tensor z, Tensor gates, Tensor weight, Tensor bias, Tensor? closed, int[] members, "
@@ -28,12 +86,8 @@ def _gated_heads(
     z: Tensor, gates: Tensor, weight: Tensor, bias: Tensor, closed: Tensor | None,
     members: list[int], heads: list[int],
 ) -> Tensor:
-    """[n x batch, pos, d_model] in z's precision."""
     pairs = Pairs(len(gates), tuple(members), tuple(heads))
-    add = bias.expand(len(gates), -1)
-    if closed is not None:
-        add = torch.addmm(bias.to(closed), 1 - gates.to(closed), closed)
-    return from_heads(z[None], weight, pairs, add, _of_pairs(gates, pairs))
+    return write_heads(z, gates, weight, bias, closed, pairs)
 
 
 @_gated_heads.register_fake
@@ -53,24 +107,10 @@ def _gated_heads_backward(
     grad: Tensor, z: Tensor, gates: Tensor, weight: Tensor, closed: Tensor | None,
     members: list[int], heads: list[int], into_z: bool, into_gates: bool,
 ) -> Found:
-    """Gradients of z (empty unless ``into_z``) and of gates; pairs that are not listed get 0."""
     pairs = Pairs(len(gates), tuple(members), tuple(heads))
-    found = torch.zeros_like(gates)
-    if not len(pairs):
-        return z.new_empty(z.shape if into_z else (0,)), found
-    (dz,) = into_heads(grad, weight, None, pairs)
-    if into_gates:
-        slopes = (dz * z).flatten(1).sum(1, dtype=gates.dtype)
-        if closed is not None:
-            along = grad.unflatten(0, (len(gates), -1)).sum((1, 2), dtype=closed.dtype)
-            slopes -= _of_pairs(along @ closed.t(), pairs)
-        if pairs.shared == tuple(range(gates.shape[1])):
-            found = slopes.view(found.shape)
-        else:
-            found[members, heads] = slopes
-    if not into_z:
-        return z.new_empty(0), found
-    return dz.mul_(_of_pairs(gates, pairs)[:, None, None, None]), found
+    return write_heads_back(
+        grad, z, gates, weight, closed, pairs, into_z=into_z, into_gates=into_gates
+    )
 
 
 @_gated_heads_backward.register_fake
@@ -108,33 +148,8 @@ def gated_heads(
     closed: Float[Tensor, "head d_model"] | None,
     pairs: Pairs,
 ) -> Float[Tensor, "block pos d_model"]:
-    """What an attention layer adds to the stream of n gate vectors, n x batch blocks.
-
-    Differentiable in z and gates; a pair that is not in ``pairs`` has gradient 0.
-
-    Args:
-        z: of the pairs, in their order.
-        gates: of every head; 0 where a head is in no pair.
-        closed: what each head's stand-in writes to the stream; None: nothing (zero baseline).
-    """
+    """``write_heads``, differentiable in z and gates; other gradients raise RuntimeError."""
     return _gated_heads(z, gates, weight, bias, closed, pairs.members, pairs.heads)
-
-
-def gated_heads_backward(
-    grad: Float[Tensor, "block pos d_model"],
-    z: Float[Tensor, "pair batch pos d_head"],
-    gates: Float[Tensor, "n head"],
-    weight: Float[Tensor, "head d_head d_model"],
-    closed: Float[Tensor, "head d_model"] | None,
-    pairs: Pairs,
-    *,
-    into_z: bool,
-    into_gates: bool,
-) -> tuple[Float[Tensor, "*z"], Float[Tensor, "n head"]]:
-    """Gradients of z (empty unless ``into_z``) and gates (0 unless ``into_gates``), no tape."""
-    return torch.ops.mechprobe.gated_heads_backward(
-        grad, z, gates, weight, closed, pairs.members, pairs.heads, into_z, into_gates
-    )
 
 
 def _of_pairs(values: Tensor, pairs: Pairs) -> Tensor:

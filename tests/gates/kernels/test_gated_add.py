@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mechprobe.gates.kernels.gated_add import gated_add, gated_add_backward
+from mechprobe.gates.kernels.gated_add import add_gated_back, gated_add
 
 CLOSE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}
 N, BATCH, POS, D = 4, 2, 3, 5
@@ -81,12 +81,12 @@ def test_open_gates_read_no_stand_in():
 def test_only_what_is_asked_for_comes_back():
     _, own, gates, stand, members = drawn((0, 2))
     grad = torch.randn(N, BATCH, POS, D, dtype=torch.float64)
-    d_own, found = gated_add_backward(
+    d_own, found = add_gated_back(
         grad, None, gates, stand, members, into_own=True, into_gates=False
     )
     near(d_own, grad[[0, 2]] * gates[[0, 2], None, None, None], torch.float64)
     assert not found.any()
-    d_own, found = gated_add_backward(
+    d_own, found = add_gated_back(
         grad, own, gates, stand, members, into_own=False, into_gates=True
     )
     assert not d_own.numel()

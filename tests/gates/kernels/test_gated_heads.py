@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mechprobe.gates.kernels.gated_heads import gated_heads, gated_heads_backward
+from mechprobe.gates.kernels.gated_heads import gated_heads, write_heads_back
 from mechprobe.gates.kernels.pairs import Pairs, from_heads, into_heads, pairs_of
 
 CLOSE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}
@@ -85,7 +85,7 @@ def test_a_closed_head_is_never_read():
     weight[1] = torch.nan
     out = gated_heads(z, gates, weight, bias, closed, pairs)
     assert out.isfinite().all()
-    dz, found = gated_heads_backward(
+    dz, found = write_heads_back(
         torch.ones_like(out), z, gates, weight, closed, pairs, into_z=True, into_gates=True
     )
     assert dz.isfinite().all()
