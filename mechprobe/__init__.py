@@ -67,6 +67,20 @@ if TYPE_CHECKING:
         load_task,
         seq2seq_batch,
     )
+    from mechprobe.tasks.blimp import load_blimp
+    from mechprobe.tasks.minimal_pairs import MinimalPairs
+    from mechprobe.tasks.pair_templates import generate_minimal_pairs
+    from mechprobe.training.ftgd import TuneSettings
+    from mechprobe.training.pretrain import pretrain
+    from mechprobe.training.pretrain_settings import PretrainSettings
+    from mechprobe.training.task_spaces import (
+        PairAccuracy,
+        ftgd,
+        score_minimal_pairs,
+        transfer_matrix,
+        tuned_model,
+    )
+    from mechprobe.training.transfer import TransferSpace
 
 __version__ = "0.1.0"
 
@@ -127,6 +141,18 @@ _HOME = {
     "direct_logit_attribution": "locate.direct",
     "run_study": "studies.by_name",
     "compare_runs": "show.compare",
+    "MinimalPairs": "tasks.minimal_pairs",
+    "generate_minimal_pairs": "tasks.pair_templates",
+    "load_blimp": "tasks.blimp",
+    "PretrainSettings": "training.pretrain_settings",
+    "pretrain": "training.pretrain",
+    "PairAccuracy": "training.task_spaces",
+    "score_minimal_pairs": "training.task_spaces",
+    "TuneSettings": "training.ftgd",
+    "ftgd": "training.task_spaces",
+    "tuned_model": "training.task_spaces",
+    "TransferSpace": "training.transfer",
+    "transfer_matrix": "training.task_spaces",
     "show_attention": "show.attention",
     "show_tokens": "show.tokens",
     "show_logits": "show.logits",
@@ -147,7 +173,10 @@ __all__ = [
     "InputError",
     "LanguageTask",
     "Located",
+    "MinimalPairs",
+    "PairAccuracy",
     "PairExamples",
+    "PretrainSettings",
     "PromptTask",
     "Scores",
     "SequencePairs",
@@ -156,6 +185,8 @@ __all__ = [
     "Subnetwork",
     "SubnetworkSet",
     "Task",
+    "TransferSpace",
+    "TuneSettings",
     "__version__",
     "ablate",
     "attribute",
@@ -172,13 +203,16 @@ __all__ = [
     "find_circuits",
     "find_subnetworks",
     "from_hf",
+    "ftgd",
     "gated",
     "generate",
+    "generate_minimal_pairs",
     "head_edges",
     "head_mask",
     "learn_masks",
     "list_tasks",
     "load_abstraction",
+    "load_blimp",
     "load_model",
     "load_task",
     "localise",
@@ -186,18 +220,22 @@ __all__ = [
     "patch",
     "path_patch",
     "prefix_matching",
+    "pretrain",
     "random_set_p",
     "rank_agreement",
     "run_study",
     "run_with_cache",
     "run_with_edits",
     "save_model",
+    "score_minimal_pairs",
     "seq2seq_batch",
     "show_attention",
     "show_logits",
     "show_tokens",
     "site_grid",
     "to_hf",
+    "transfer_matrix",
+    "tuned_model",
 ]
 
 

@@ -190,6 +190,36 @@ def over_steps(
     return figure
 
 
+def task_accuracies(
+    table: pd.DataFrame, *, title: str = "", width: float = PAGE
+) -> Figure:
+    """Accuracy of each paradigm with its interval, phenomena one after the other; half is chance.
+
+    Args:
+        table: columns "paradigm", "phenomenon", "accuracy", "accuracy_low", "accuracy_high".
+
+    Raises:
+        InputError: a missing column, or no rows.
+    """
+    require(table, ["paradigm", "phenomenon", "accuracy"], "task_accuracies")
+    figure = new_figure(width, 0.8 + 0.13 * len(table))
+    axes = dress(figure.add_subplot(), title=title, x="accuracy (%)", grid="x")
+    axes.axvline(50, color=INK, linewidth=0.6)
+    gaps = 100 * error_bars(table, "accuracy")
+    for k, kind in enumerate(dict.fromkeys(table["phenomenon"])):
+        rows = np.flatnonzero(table["phenomenon"] == kind)
+        axes.errorbar(
+            100 * table["accuracy"].to_numpy()[rows], rows, xerr=gaps[:, rows], linestyle="none",
+            marker=_MARKS[k % len(_MARKS)], color=COLOURS[k % 6], markersize=3.5, elinewidth=0.6,
+            fillstyle="full" if k < 6 else "none", label=str(kind).replace("_", " "),
+        )
+    name_rows(axes, [name.replace("_", " ") for name in table["paradigm"]], width=60)
+    axes.tick_params(axis="y", length=0, labelsize=SMALL)
+    axes.set_xlim(0, 100)
+    legend_below(figure, axes)
+    return figure
+
+
 def cluster_tree(
     tree: Float[np.ndarray, "merge 4"],
     names: Sequence[str],

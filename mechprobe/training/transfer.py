@@ -6,22 +6,33 @@ tuned on A minus that of the untuned one; the other scales are ours.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from mechprobe.errors import InputError
+from mechprobe.figures.task_space import task_matrix
 from mechprobe.models.edits import HookedModel
+from mechprobe.runs.files import atomic_write, read_arrays, read_json, to_json, write_arrays
 from mechprobe.tasks.pair_tokens import EncodedPairs, subset
 from mechprobe.training.deltas import Delta, ResidentWeights
 from mechprobe.training.ftgd import TuneSettings, tune
 from mechprobe.training.pair_scores import BATCH_TOKENS, pair_margins
 from mechprobe.training.perplexity import perplexity
 
-SCALES = ("raw", "headroom", "row", "log_odds")
+UNITS = {
+    "raw": "change of accuracy", "headroom": "share of what was left to gain or lose",
+    "row": "share of the gain on the tuned task", "log_odds": "change of log odds, nats",
+}
+SCALES = tuple(UNITS)
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,7 @@ class TransferSpace:
         after: the same of each tuned one.
         perplexity_before, perplexity_after: on held-out text; NaN where none was given.
         changed: share of the weights that tuning changed.
+        phenomena: the phenomenon of each task; empty where it is not known.
     """
 
     names: tuple[str, ...]
@@ -44,6 +56,7 @@ class TransferSpace:
     perplexity_before: float
     perplexity_after: Float[np.ndarray, " task"]
     changed: Float[np.ndarray, " task"]
+    phenomena: tuple[str, ...] = ()
 
     @property
     def eval1(self) -> Float[np.ndarray, " task"]:
@@ -85,11 +98,43 @@ class TransferSpace:
                 return self._means(self.after) - self._means(self.before)
         raise InputError(f"unknown scale {scale!r}; one of {', '.join(SCALES)}")
 
-    def resampled(self, counts: Int[np.ndarray, " pair"]) -> Float[np.ndarray, "task task"]:
-        """Raw transfer when each evaluation pair counts so many times (a bootstrap draw)."""
-        change = (self.after > 0).astype(float) - (self.before > 0)
-        member = np.eye(len(self.names))[self.task] * counts[:, None]
-        return change @ member / np.maximum(member.sum(0), 1)
+    def table(self, scale: str = "raw") -> pd.DataFrame:
+        """The transfer from each task (row) to each (column)."""
+        return pd.DataFrame(self.transfer(scale), index=self.names, columns=self.names)
+
+    def plot(self, scale: str = "raw") -> Figure:
+        """The transfer matrix; lines part the phenomena."""
+        return task_matrix(
+            self.transfer(scale), self.names, self.phenomena or self.names,
+            unit=f"transfer ({UNITS[scale]})",
+        )
+
+    def save(self, folder: str | Path) -> Path:
+        """Keep it in a folder, made if absent."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        words = {name: fields.pop(name) for name in ("names", "phenomena")}
+        atomic_write(folder / "tasks.json", to_json(words))
+        write_arrays(folder / "transfer.safetensors", {
+            name: np.asarray(value) for name, value in fields.items()
+        })
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> TransferSpace:
+        """Read what ``save`` wrote; raises InputError when it is missing or damaged."""
+        folder = Path(folder)
+        words = read_json(folder / "tasks.json")
+        arrays: dict[str, Any] = read_arrays(folder / "transfer.safetensors")
+        try:
+            arrays["perplexity_before"] = float(arrays["perplexity_before"])
+            names, phenomena = (tuple(words[name]) for name in ("names", "phenomena"))
+            return cls(names=names, phenomena=phenomena, **arrays)
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"{folder} holds no transfer space ({error}); save it again"
+            ) from None
 
     def _means(self, values: np.ndarray) -> np.ndarray:
         member = np.eye(len(self.names))[self.task]

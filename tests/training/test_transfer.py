@@ -65,8 +65,6 @@ def test_transfer_equals_tuning_a_copy_for_each_task(space):
         room = np.where(accuracy >= base, 1 - base, base)
         wanted = np.divide(accuracy - base, room, out=np.zeros(4), where=room > 0)
         np.testing.assert_allclose(found.transfer("headroom")[t], wanted)
-    ones = np.ones(len(evaluation), dtype=np.int64)
-    np.testing.assert_allclose(found.resampled(ones), found.transfer())
     with pytest.raises(InputError, match="unknown scale"):
         found.transfer("log")
 
