@@ -42,7 +42,7 @@ class AtPoint:
 
     Attributes:
         arrays: of the unit of its gradients, by name.
-        accuracy: of the untuned model on each task.
+        accuracy: of the untuned model on each task; at a tuned point on all evaluation pairs.
         gradients: overlap within against across phenomena.
     """
 
@@ -57,8 +57,7 @@ class AtPoint:
 def read_point(settings: Settings, pairs: MinimalPairs, point: Point, run: Run) -> AtPoint:
     """Read a point's units and test its spaces; no model runs here."""
     arrays = run.read_arrays(arrays_file(point, GRADIENTS))
-    task, n = arrays["task"], settings.n_null
-    right = np.array([(arrays["before"][task == t] > 0).mean() for t in range(len(pairs))])
+    n = settings.n_null
     tuning = read_tuning(settings, pairs, point, arrays, run) if point.whole else None
     spaces = {
         "gradient overlap": arrays["overlap"], "gradient cosine": arrays["cosine"],
@@ -70,10 +69,16 @@ def read_point(settings: Settings, pairs: MinimalPairs, point: Point, run: Run) 
             "transfer": tuning.transfer, "accuracy transfer": tuning.space.transfer("raw"), **spaces
         }
     return AtPoint(
-        point, arrays, right,
+        point, arrays, accuracies(arrays),
         within_across(arrays["overlap"], pairs.phenomena, n=n, seed=settings.seed), tuning,
         space_tests(settings, pairs, spaces),
     )
+
+
+def accuracies(arrays: dict[str, np.ndarray]) -> Float[np.ndarray, " task"]:
+    """Share of each task's pairs that the untuned model gets right."""
+    right, task = arrays["scores"] > 0, arrays["scored_task"]
+    return np.bincount(task, right) / np.bincount(task)
 
 
 def read_tuning(

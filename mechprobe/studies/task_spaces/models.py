@@ -46,11 +46,17 @@ class Point:
 
 @dataclass(frozen=True)
 class Encodings:
-    """The parts of the minimal pairs in a model's tokens."""
+    """The parts of the minimal pairs in a model's tokens.
+
+    Attributes:
+        tune, validate, evaluate: at most as many pairs of each as the settings say.
+        whole: every pair of the evaluation part, which only the untuned model is scored on.
+    """
 
     tune: EncodedPairs
     validate: EncodedPairs
     evaluate: EncodedPairs
+    whole: EncodedPairs
 
 
 def load_pairs(settings: Settings) -> MinimalPairs:
@@ -122,7 +128,8 @@ def encode(settings: Settings, pairs: MinimalPairs, model: HookedModel) -> Encod
         return encode_minimal_pairs(chosen, tokenizer, max_length=model.cfg.n_ctx)
 
     return Encodings(
-        part("tune", settings.n_tune), part("validate", 0), part("evaluate", settings.n_eval)
+        part("tune", settings.n_tune), part("validate", 0), part("evaluate", settings.n_eval),
+        part("evaluate", 0),
     )
 
 

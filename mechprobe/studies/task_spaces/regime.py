@@ -8,6 +8,7 @@ import numpy as np
 
 from mechprobe.errors import InputError
 from mechprobe.runs import Run
+from mechprobe.studies.task_spaces.at_point import accuracies
 from mechprobe.studies.task_spaces.check import tuning
 from mechprobe.studies.task_spaces.models import Point
 from mechprobe.studies.task_spaces.settings import Settings
@@ -66,10 +67,8 @@ def regime_point(settings: Settings, points: list[Point]) -> Point:
 
 def compared_tasks(settings: Settings, phenomena: list[str], point: Point, run: Run) -> list[int]:
     """The tasks of the comparison, chosen by what the untuned model gets right."""
-    arrays = run.read_arrays(arrays_file(point, GRADIENTS))
-    right, task = arrays["before"] > 0, arrays["task"]
-    accuracy = np.array([right[task == t].mean() for t in range(len(phenomena))])
-    return chosen_tasks(accuracy, phenomena, settings.regime_tasks)
+    known = accuracies(run.read_arrays(arrays_file(point, GRADIENTS)))
+    return chosen_tasks(known, phenomena, settings.regime_tasks)
 
 
 def chosen_tasks(accuracy: np.ndarray, phenomena: list[str], n: int) -> list[int]:

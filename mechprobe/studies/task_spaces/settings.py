@@ -26,7 +26,9 @@ class Settings:
     paradigms: tuple[str, ...] = _option((), "only these paradigms; empty = all")
     n_pairs: int = _option(400, "pairs own: pairs generated of each paradigm")
     n_tune: int = _option(0, "tuning pairs of a paradigm at most; 0 = all of its part")
-    n_eval: int = _option(0, "evaluation pairs of a paradigm at most; 0 = all of its part")
+    n_eval: int = _option(
+        0, "evaluation pairs of a paradigm at most that tuned models are scored on; 0 = all"
+    )
 
     models: tuple[str, ...] = _option(
         (), "folders of `mechprobe pretrain`, or models (folder, file, hub name); empty = train "
@@ -100,9 +102,9 @@ PRESETS: dict[str, Settings] = {
     "real": Settings(
         preset="real", pairs="blimp", sizes=("0.3M", "1M", "4M"), vocabulary="bpe",
         n_vocabulary=2_048, n_ctx=64, train_steps=1_200, precision="bfloat16", n_checkpoints=4,
-        first_checkpoint=0.02, n_spaces=1, n_tune=40, n_eval=16, steps=10, batch=16, lr=0.012,
-        file_limit=4_000_000, regime_model="1M", regime_tasks=8,
-        regime_lrs=(0.0005, 0.002, 0.01, 0.05, 0.4),
+        first_checkpoint=0.02, n_spaces=1, n_tune=24, n_eval=10, steps=8, batch=16, lr=0.012,
+        file_limit=4_000_000, regime_model="0.3M", regime_tasks=8,
+        regime_lrs=(0.0005, 0.005, 0.05, 0.4),
     ),  # tuning's learning rate: reserve pairs of five paradigms, the smallest model
     "paper": Settings(
         preset="paper", pairs="blimp", models=(

@@ -22,6 +22,7 @@ from mechprobe.studies.task_spaces.models import (
 )
 from mechprobe.studies.task_spaces.settings import Settings
 from mechprobe.tasks.minimal_pairs import MinimalPairs
+from mechprobe.tasks.pair_tokens import EncodedPairs
 from mechprobe.training.deltas import flat_weights
 from mechprobe.training.pair_scores import by_task, pair_margins
 from mechprobe.training.perplexity import perplexity
@@ -52,10 +53,11 @@ class OpenPoint:
         """Rows of held-out text."""
         return held_out_rows(self.settings, self.point, self.pairs, self.model)
 
-    def margins(self) -> Float[np.ndarray, " pair"]:
-        """log P(x+) - log P(x-) of the evaluation pairs with the weights as they are now."""
-        tokens = self.settings.batch_tokens
-        return pair_margins(self.model, self.encoded.evaluate, batch_tokens=tokens)
+    def margins(self, pairs: EncodedPairs | None = None) -> Float[np.ndarray, " pair"]:
+        """log P(x+) - log P(x-) of pairs (those of evaluation) with the weights as they are now."""
+        return pair_margins(
+            self.model, pairs or self.encoded.evaluate, batch_tokens=self.settings.batch_tokens
+        )
 
 
 def arrays_file(point: Point, part: str | int) -> str:
@@ -81,8 +83,10 @@ def gradient_unit(at: OpenPoint, run: Run) -> dict:
             held=held_gradients(len(weights), n, share, budget),
         )
         size = len(weights)
+    scored = at.encoded.whole if at.point.whole else at.encoded.evaluate
     known = {
         "before": at.margins(), "task": at.encoded.evaluate.task,
+        "scores": at.margins(scored), "scored_task": scored.task,
         "perplexity": np.array(perplexity(at.model, at.text)), "weights": np.array(size),
     }
     run.write_arrays(

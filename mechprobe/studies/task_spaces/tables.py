@@ -20,8 +20,8 @@ def accuracy(results: Results) -> pd.DataFrame:
     })
     for at in results.points:
         table[at.point.name] = at.accuracy
-    task = results.main.arrays["task"]
-    right = results.main.arrays["before"] > 0
+    task = results.main.arrays["scored_task"]
+    right = results.main.arrays["scores"] > 0
     ends = [wilson(int(right[task == t].sum()), int((task == t).sum()))
             for t in range(len(results.pairs))]
     return table.assign(low=[e.low for e in ends], high=[e.high for e in ends])

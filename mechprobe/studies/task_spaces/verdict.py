@@ -46,7 +46,7 @@ def judge_all(
 def control(results: Results) -> Claim:
     """The language model knows something, and not everything."""
     at = results.main
-    right = at.arrays["before"] > 0
+    right = at.arrays["scores"] > 0
     ends = bootstrap_mean(right.astype(float), 0, 500)
     room = float((at.accuracy < 0.95).mean())
     macro = macro_mean(at.accuracy, results.pairs.phenomena)
