@@ -156,7 +156,7 @@ def encode_minimal_pairs(
             if odd is not None and unknown == "raise":
                 raise InputError(
                     f"{where}: {odd!r} is not in the model's vocabulary; use another vocabulary, "
-                    "or pass unknown='drop' or 'keep'"
+                    "or leave such pairs out (unknown = drop; on the command line --unknown drop)"
                 )
             if odd is not None and unknown == "drop":
                 n_dropped += 1

@@ -6,6 +6,7 @@ import torch
 
 import mechprobe as mp
 from mechprobe.models import build_decoder
+from mechprobe.tasks.pair_templates import generate_text
 from mechprobe.tasks.pair_tokens import encode_minimal_pairs
 from mechprobe.tasks.vocabulary import train_tokenizer
 from mechprobe.training.pair_scores import pair_margins
@@ -95,3 +96,23 @@ def test_a_model_that_cannot_read_sentences_is_refused(setting, tmp_path):
         mp.score_minimal_pairs(bare, setting[1])
     with pytest.raises(mp.InputError, match=r"tasks\.json"):
         mp.TransferSpace.load(tmp_path)
+
+
+def test_what_the_readme_shows_runs(repo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (repo / "README.md").read_text(encoding="utf-8")
+    code = text.split("### Minimal pairs")[1].split("```py\n")[1].split("```")[0]
+    (tmp_path / "my_texts").mkdir()
+    (tmp_path / "my_texts" / "a.txt").write_text("\n".join(generate_text(n=300)))
+    small = 'size="0.1M", n_vocabulary=320, steps=3, batch=4, n_ctx=40, held_out=0.1'
+    for shown, less in {'size="1M"': small, "n_pairs=200": "n_pairs=20", "steps=20": "steps=2",
+                        "mp.transfer_matrix(model, pairs)":
+                        "mp.transfer_matrix(model, pairs, mp.TuneSettings(steps=1))"}.items():
+        assert shown in code
+        code = code.replace(shown, less)
+    names: dict = {"mp": mp}
+    exec(code, names)
+    assert len(names["known"].table()) == 19
+    assert 0 < names["tuned"].delta.share <= 0.0101
+    assert names["space"].transfer().shape == (19, 19)
+    assert (tmp_path / "transfer.png").stat().st_size > 1_000

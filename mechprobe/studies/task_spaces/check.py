@@ -10,6 +10,7 @@ from mechprobe.errors import InputError
 from mechprobe.stats.ordination import MAPS
 from mechprobe.studies import option
 from mechprobe.studies.task_spaces.settings import Settings
+from mechprobe.tasks.pair_tokens import UNKNOWN
 from mechprobe.training.ftgd import TuneSettings
 from mechprobe.training.pretrain_settings import SIZES, VOCABULARIES
 
@@ -27,6 +28,7 @@ def check(settings: Settings) -> None:
     known = {
         "pairs": ("own", "blimp"), "scale": JUDGED, "vocabulary": VOCABULARIES,
         "precision": ("float32", "bfloat16"), "map": MAPS,
+        "unknown": UNKNOWN,
     }
     for name, values in known.items():
         if getattr(settings, name) not in values:

@@ -125,7 +125,9 @@ def encode(settings: Settings, pairs: MinimalPairs, model: HookedModel) -> Encod
 
     def part(name: str, n: int) -> EncodedPairs:
         chosen = pairs.part(name).first(n)
-        return encode_minimal_pairs(chosen, tokenizer, max_length=model.cfg.n_ctx)
+        return encode_minimal_pairs(
+            chosen, tokenizer, max_length=model.cfg.n_ctx, unknown=settings.unknown
+        )
 
     return Encodings(
         part("tune", settings.n_tune), part("validate", 0), part("evaluate", settings.n_eval),

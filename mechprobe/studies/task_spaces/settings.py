@@ -24,6 +24,9 @@ class Settings:
         None, "folder with a local copy of BLiMP and of the text; without it BLiMP is from the hub"
     )
     paradigms: tuple[str, ...] = _option((), "only these paradigms; empty = all")
+    unknown: str = _option(
+        "raise", "pairs with a word outside a vocabulary: raise, keep (as unknown), drop"
+    )
     n_pairs: int = _option(400, "pairs own: pairs generated of each paradigm")
     n_tune: int = _option(0, "tuning pairs of a paradigm at most; 0 = all of its part")
     n_eval: int = _option(
