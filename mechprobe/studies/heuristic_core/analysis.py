@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 
 from mechprobe.runs import Run
+from mechprobe.show.attention import show_attention
+from mechprobe.show.kept_view import keep_view
 from mechprobe.sites import Site
 from mechprobe.studies.heuristic_core.attention import attention_sums, core_attention
 from mechprobe.studies.heuristic_core.data import Split, halves, part_of
@@ -13,6 +15,9 @@ from mechprobe.studies.heuristic_core.dependence import dependence
 from mechprobe.studies.heuristic_core.edits import head_edits
 from mechprobe.studies.heuristic_core.necessity import core_tests
 from mechprobe.studies.heuristic_core.search import OpenModel, Plan, read_outcomes, read_set
+
+MOST_SHOWN = 6
+"""Heads in the report's attention view; a pair of 256 tokens still fits."""
 
 
 def small_splits(opened: OpenModel) -> tuple[Split, Split]:
@@ -87,7 +92,7 @@ def edits_unit(opened: OpenModel, run: Run, plan: Plan) -> dict:
 
 
 def attention_unit(opened: OpenModel, run: Run, plan: Plan) -> dict:
-    """Attention of core heads and others on in-domain text, ``tables/attention-*.csv``."""
+    """Attention of core heads and others on in-domain text: ``tables/attention-*``, a view."""
     core = core_of(run, plan)
     heads = [site for site in opened.grid.sites if site.kind == "head"]
     dev, _ = small_splits(opened)
@@ -102,7 +107,15 @@ def attention_unit(opened: OpenModel, run: Run, plan: Plan) -> dict:
             sums, heads, core, opened.settings.n_null, opened.settings.seed
         )
         run.write_table(f"tables/attention-core-sparsity-{plan.sparsity:g}.csv", table)
+    if core:
+        view = show_attention(opened.model, dev.batches[0], core[:MOST_SHOWN])
+        keep_view(view, run.path(view_file(plan)))
     return {"core": [str(site) for site in core]}
+
+
+def view_file(plan: Plan) -> str:
+    """Where the attention of the core's first heads on one pair is kept."""
+    return f"views/attention-{plan.sparsity:g}.json"
 
 
 def dependence_unit(opened: OpenModel, run: Run, plan: Plan) -> dict:

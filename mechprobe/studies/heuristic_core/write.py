@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from mechprobe.runs import Run
+from mechprobe.studies.heuristic_core.analysis import view_file
 from mechprobe.studies.heuristic_core.data import StudyData
 from mechprobe.studies.heuristic_core.judge import judge_all
 from mechprobe.studies.heuristic_core.pictures import draw
@@ -32,7 +33,7 @@ def write_results(settings: Settings, data: StudyData, run: Run, command: str | 
         "question": QUESTION,
         "summary": summary(settings, results),
         "claims": claims,
-        "sections": sections(settings, results, tables, drawn),
+        "sections": sections(settings, results, tables, drawn, views(results, run)),
         "notes": notes(settings, data),
         "command": command or "",
     })
@@ -88,8 +89,20 @@ def summary(settings: Settings, results: Results) -> list[str]:
     return lines
 
 
+def views(results: Results, run: Run) -> list[dict[str, str]]:
+    """The attention views that the run has, as a section of ``report.json`` names them."""
+    found = []
+    for at in results.final:
+        file = view_file(at.plan)
+        if run.path(file).is_file():
+            caption = f"Attention of core heads on one pair ({at.plan.sparsity:.0%} closed)"
+            found.append({"file": file, "caption": caption})
+    return found
+
+
 def sections(
-    settings: Settings, results: Results, tables: dict[str, str], drawn: dict[str, str]
+    settings: Settings, results: Results, tables: dict[str, str], drawn: dict[str, str],
+    shown: list[dict[str, str]],
 ) -> list[dict]:
     """The report's sections; what a preset does not produce is left out."""
     section = Parts(tables, drawn).section
@@ -175,7 +188,7 @@ def sections(
             ],
             tabled("attention-core", "Core heads against the others"),
             each("attention", "Each head's attention; core heads apart"),
-        ),
+        ) | {"views": shown},
         section(
             "Over training", [
                 "Effective size: the smallest share of sites, among the sparsities searched "
