@@ -99,7 +99,7 @@ class Engine:
             for member, row in zip(members, logits, strict=True):
                 rows[member] = metric(row, batch)
 
-        self._run(batch, gates, torch.zeros_like(gates, dtype=torch.bool), keep, at_once)
+        self._run(batch, gates, torch.zeros_like(gates, dtype=torch.bool), keep, at_once, False)
         return torch.stack([rows[k] for k in range(len(gates))])
 
     def gradients(
@@ -121,32 +121,60 @@ class Engine:
         Raises:
             InputError: gates that are not [k, site] of this grid.
         """
-        losses: dict[int, Tensor] = {}
+        losses, slopes = self._slopes(batch, gates, loss, wanted, at_once, each=False)
+        return losses, slopes[:, 0]
+
+    def each_gradients(
+        self,
+        batch: Batch,
+        gates: Float[Tensor, "k site"],
+        metric: Loss,
+        *,
+        wanted: Bool[Tensor, "k site"] | None = None,
+        at_once: int | None = None,
+    ) -> tuple[Float[Tensor, "k batch"], Float[Tensor, "k batch site"]]:
+        """A metric [batch] of each gate vector, and each example's gradient with respect to gates.
+
+        The same work as ``gradients``, as long as a metric of an example depends on it alone.
+
+        Args:
+            metric, wanted: as ``loss`` and ``wanted`` of ``gradients``, of each example.
+
+        Raises:
+            InputError: gates that are not [k, site] of this grid.
+        """
+        return self._slopes(batch, gates, metric, wanted, at_once, each=True)
+
+    def _slopes(
+        self, batch: Batch, gates: Tensor, metric: Loss, wanted: Tensor | None,
+        at_once: int | None, *, each: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Values [k] or [k, batch] and gradients [k, 1 or batch, site]."""
+        found: dict[int, Tensor] = {}
 
         def leaf(members: list[int], logits: Tensor) -> Tensor:
             with torch.enable_grad():
                 leaf_logits = logits.detach().requires_grad_()
-                values = [loss(row, batch) for row in leaf_logits]
+                values = [metric(row, batch) for row in leaf_logits]
                 total = torch.stack(values).sum()
                 (grad,) = torch.autograd.grad(total, leaf_logits)
             for member, value in zip(members, values, strict=True):
-                losses[member] = value.detach()
+                found[member] = value.detach()
             return grad
 
         if wanted is None:
             wanted = torch.ones_like(gates, dtype=torch.bool)
-        asked = wanted
-        slopes = self._run(batch, gates, asked, leaf, at_once)
-        values = torch.stack([losses[k] for k in range(len(gates))])
+        slopes = self._run(batch, gates, wanted, leaf, at_once, each)
+        values = torch.stack([found[k] for k in range(len(gates))])
         return values.to(gates), slopes.to(gates)
 
     def _run(
         self, batch: Batch, gates: Tensor, wanted: Tensor,
-        leaf: Callable[[list[int], Tensor], Tensor | None], at_once: int | None,
+        leaf: Callable[[list[int], Tensor], Tensor | None], at_once: int | None, each: bool,
     ) -> Tensor:
         """Walk all gate vectors; with half as many at once where memory does not suffice."""
         with torch.no_grad():
-            walk = self._walk(batch, gates, wanted, leaf, at_once)
+            walk = self._walk(batch, gates, wanted, leaf, at_once, each)
             while True:
                 try:
                     return walk.run()
@@ -154,11 +182,11 @@ class Engine:
                     if walk.at_once == 1:
                         raise
                     at_once = walk.at_once // 2
-                walk = self._walk(batch, gates, wanted, leaf, at_once)  # the first one's is freed
+                walk = self._walk(batch, gates, wanted, leaf, at_once, each)  # the first's is freed
 
     def _walk(
         self, batch: Batch, gates: Tensor, wanted: Tensor,
-        leaf: Callable[[list[int], Tensor], Tensor | None], at_once: int | None,
+        leaf: Callable[[list[int], Tensor], Tensor | None], at_once: int | None, each: bool,
     ) -> Walk:
         if gates.dim() != 2 or not len(gates) or gates.shape[1] != len(self.grid):
             raise InputError(
@@ -173,7 +201,7 @@ class Engine:
             frozen, self.stages, cut, start, stands,
             {site: stand.at(start.read) for site, stand in stands.items()},
             gates.detach().to(frozen.device, frozen.dtype), wanted.to(frozen.device), leaf,
-            at_once or stacked_at_once(start), first,
+            at_once or stacked_at_once(start), first, each,
         )
 
     def _begin(self, batch: Batch) -> tuple[Start, Computed | None]:

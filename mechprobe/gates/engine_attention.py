@@ -144,13 +144,15 @@ class AttentionLayer:
     def backward(
         self, heads: Heads, pairs: Pairs, gates: Rows, asked: bool, stand: HeadStand, grad: Tensor,
         start: Start, into_stream: bool, at_read: bool,
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Gradients of the gates [n, head], of the queries' input and of the keys' (None: same).
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Gradients of the gates [n, batch, head], of the queries' input and of the keys'.
+
+        The gates' is None where there is none, the keys' where it is in the queries'.
 
         ``grad`` is that of ``write``'s output.
         """
         if not len(pairs) or not (asked or into_stream):
-            return torch.zeros_like(gates.values), None, None
+            return None, None, None
         heads = heads.take(pairs)
         z = heads.z if stand.total is None else (heads.z - stand.of(pairs)).to(self.dtype)
         dz, found = write_heads_back(

@@ -38,8 +38,9 @@ class Neurons:
         """The same rows for n vectors."""
         if n == self.copies:
             return self
-        parts = (self.pre, self.gate_pre, self.post, self.out)
-        return Neurons(n, self.units, *(t if t is None else t.repeat(n, 1) for t in parts))
+        others = (self.gate_pre, self.post, self.out)
+        rest = (t if t is None else t.repeat(n, 1) for t in others)
+        return Neurons(n, self.units, self.pre.repeat(n, 1), *rest)
 
 
 @dataclass(frozen=True)
@@ -121,52 +122,52 @@ class MLPLayer:
     def backward(
         self, found: Neurons | None, way: Way, wanted: bool, wanted_neurons: bool, grad: Tensor,
         into_stream: bool,
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Gradients of gates [n, 1], of neurons' gates [n, neuron], and of the normed input.
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Gradients of gates [n, batch, 1], of neurons' gates [n, batch, neuron], of the input.
 
-        The last [members x batch, pos, d_model]; ``grad`` is the stream's [n, batch, pos, d_model].
+        The last [members x batch, pos, d_model], before its norm's; ``grad`` is the stream's
+        [n, batch, pos, d_model]. None: all 0.
         """
-        gates, of_neurons = way.gates.values, way.of_neurons
-        none = None if of_neurons is None else torch.zeros_like(of_neurons.values)
         further = into_stream or wanted_neurons
         if found is None or not way.members or not (wanted or further):
-            return torch.zeros_like(gates), none, None
+            return None, None, None
         found = found.repeat(len(way.members))
         own = self._out(found, way, grad.shape) if wanted else None
         d_own, slopes = add_gated_back(
-            grad, own, gates[:, 0], way.stand.value, way.members,
+            grad, own, way.gates.values[:, 0], way.stand.value, way.members,
             into_own=further, into_gates=wanted,
         )
+        slopes = slopes.unsqueeze(-1)
         if not further:
-            return slopes[:, None], none, None
+            return slopes, None, None
         rows = d_own.reshape(-1, grad.shape[-1]).to(self.dtype)
         *_, w_out = self._weights(found.units)
         d_post = w_out(rows)
-        if of_neurons is not None:
-            assert none is not None
-            d_post = self._through_gates(found, way, d_post, none, grad.shape)
+        of_neurons = None
+        if way.of_neurons is not None:
+            d_post, of_neurons = self._through_gates(found, way, way.of_neurons, d_post, grad.shape)
         if not into_stream:
-            return slopes[:, None], none, None
+            return slopes, of_neurons, None
         into = self._into_stream(found, d_post).to(grad.dtype)
-        return slopes[:, None], none, into.view(-1, *grad.shape[2:])
+        return slopes, of_neurons, into.view(-1, *grad.shape[2:])
 
     def _through_gates(
-        self, found: Neurons, way: Way, d_post: Tensor, into: Tensor, shape: torch.Size
-    ) -> Tensor:
-        """Gradients of the neurons' values; those of their gates go into ``into`` [n, neuron]."""
+        self, found: Neurons, way: Way, rows: Rows, d_post: Tensor, shape: torch.Size
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients of the neurons' values, and of their gates [n, batch, neuron]."""
         members = list(way.members)
         units = slice(None) if found.units is None else found.units
         assert found.post is not None
-        assert way.of_neurons is not None
         by_member = d_post.view(len(members), *shape[1:3], d_post.shape[-1])
         own = found.post.view(by_member.shape)
         if way.neuron_stand is not None and way.neuron_stand.value is not None:
             own = own - way.neuron_stand.value[units].permute(3, 1, 2, 0)
-        slopes = torch.zeros_like(into[members])
-        slopes[:, units] = (by_member * own).sum((1, 2)).to(into)
-        into[members] = slopes
-        gates = way.of_neurons.values[members][:, units]
-        return (by_member * gates[:, None, None].to(self.dtype)).flatten(0, 2)
+        slopes = rows.values.new_zeros(len(members), shape[1], rows.values.shape[1])
+        slopes[..., units] = (by_member * own).sum(2).to(slopes)
+        out = slopes.new_zeros(len(rows), *slopes.shape[1:])
+        out[members] = slopes
+        gates = rows.values[members][:, units]
+        return (by_member * gates[:, None, None].to(self.dtype)).flatten(0, 2), out
 
     def _into_stream(self, found: Neurons, d_post: Tensor) -> Tensor:
         w_in, w_gate, _ = self._weights(found.units)

@@ -25,6 +25,7 @@ class Return:
         grad: of the stream after the stage, [n x batch, pos, d_model].
         memory: of the encoder's output, so far.
         into_stream: whether an earlier stage has gates that are asked for.
+        each: whether examples' gradients of gates are kept apart.
     """
 
     stage: GatedStage
@@ -35,16 +36,21 @@ class Return:
     grad: Tensor
     memory: Tensor | None
     into_stream: bool
+    each: bool
 
     def __post_init__(self) -> None:
         self.n = len(self.wanted)
         self.cut = self.entry.computed.cut
         self.gates: Rows = self.entry.gates.repeat(self.n)
         self.active = np.broadcast_to(self.entry.active, (self.n, self.wanted.shape[1]))
-        self.found = self.gates.values.new_zeros(self.n, self.wanted.shape[1])
+        rows = len(self.grad) // self.n if self.each else 1
+        self.found = self.gates.values.new_zeros(self.n, rows, self.wanted.shape[1])
 
     def run(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Gradients of gates [n, site], of the stream before the stage, and of the memory."""
+        """Gradients of gates, of the stream before the stage, and of the memory.
+
+        Those of gates [n, batch, site], or [n, 1, site] summed over examples.
+        """
         if self.entry.norm is not None:
             assert self.stage.stage.norm is not None
             saved = repeated(self.entry.norm, self.n // len(self.entry.gates))
@@ -70,8 +76,7 @@ class Return:
             self.stage.head_stand(i, self.stands), self.grad, self.start, self.into_stream,
             self.cut,
         )
-        if columns is not None:
-            self.found[:, columns] = got
+        self._put(columns, got)
         if into_keys is not None and layer.layer.memory:
             self.memory = into_keys if self.memory is None else self.memory + into_keys
         elif into_keys is not None:
@@ -90,10 +95,8 @@ class Return:
             each is not None and bool(self.wanted[:, each].any()),
             self.grad.unflatten(0, (self.n, -1)), self.into_stream,
         )
-        if own is not None:
-            self.found[:, own] = got
-        if each is not None and of_neurons is not None:
-            self.found[:, each] = of_neurons
+        self._put(own, got)
+        self._put(each, of_neurons)
         if into is None:
             return None
         assert isinstance(neurons, Neurons)
@@ -104,6 +107,11 @@ class Return:
                 0, (len(way.members), -1)
             )
         return self._spread(into) if self.cut else into
+
+    def _put(self, columns: slice | None, got: Tensor | None) -> None:
+        """Gradients [n, batch, unit] of a layer's gates in their columns."""
+        if columns is not None and got is not None:
+            self.found[..., columns] = got if self.each else got.sum(1, keepdim=True)
 
     def _through_norm(self, i: int, grad: Tensor, copies: int) -> Tensor:
         """Back through the norm that layer i reads through, which saw ``copies`` vectors."""

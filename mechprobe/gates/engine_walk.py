@@ -44,6 +44,7 @@ class Walk:
             or None.
         at_once: gate vectors that may run stacked.
         first: what the first stage computed for every unit, when it is known.
+        each: whether examples' gradients of gates are kept apart.
     """
 
     frozen: Frozen
@@ -57,11 +58,14 @@ class Walk:
     leaf: Leaf
     at_once: int = 1
     first: Computed | None = None
+    each: bool = False
     found: Tensor = field(init=False)
     tape: list[tuple[int, Entry | Saved | None]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
-        self.found = torch.zeros_like(self.gates)
+        k, site = self.gates.shape
+        rows = len(self.start.streams[0]) if self.each else 1
+        self.found = self.gates.new_zeros(k, rows, site)
         self.rows = rows_of(self.gates)
         self.asked = self.wanted.cpu().numpy()
         self.active = (self.rows.host != 0) | self.asked
@@ -73,9 +77,12 @@ class Walk:
                     self.starts_at[self.asked[:, c].any(1)] = i
 
     def run(self) -> Tensor:
-        """Walk every gate vector; returns d (sum of what the leaves gave) / d gates [k, site]."""
+        """Walk every gate vector; returns d (sum of what the leaves gave) / d gates.
+
+        [k, batch, site] where ``each`` example's is kept apart, else [k, 1, site].
+        """
         self._down(0, State(self.start.streams[0]), list(range(len(self.gates))), 1)
-        return self.found.mul_(self.wanted)
+        return self.found.mul_(self.wanted.unsqueeze(1))
 
     def _down(self, i: int, state: State, members: list[int], copies: int) -> None:
         if i == len(self.stages):
@@ -171,8 +178,9 @@ class Walk:
                 continue
             assert isinstance(entry, Entry)
             stands = self.stands_at if i >= self.cut else self.stands
-            back = Return(stage, entry, wanted, stands, self.start, grad, memory, i > goal)
-            got, into, memory = back.run()
+            got, into, memory = Return(
+                stage, entry, wanted, stands, self.start, grad, memory, i > goal, self.each
+            ).run()
             self.found[members] += got
             if into is None:
                 break

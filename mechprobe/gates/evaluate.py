@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from mechprobe.errors import InputError
 from mechprobe.gates.baselines import Baseline
-from mechprobe.gates.engine import engine_for
+from mechprobe.gates.engine import Engine, engine_for
 from mechprobe.gates.reference import gated_logits
 from mechprobe.models.edits import HookedModel, forward
 from mechprobe.sites import SiteGrid
@@ -28,6 +29,7 @@ def evaluate(
     metric: Callable[[Tensor, Batch], Tensor],
     *,
     chunk: int | None = None,
+    engine: Engine | Literal[False] | None = None,
     on_batch: Callable[[], None] | None = None,
 ) -> Shaped[np.ndarray, "k example"]:
     """A per-example metric of every gate vector: float64 [k, example].
@@ -36,6 +38,7 @@ def evaluate(
         gates: one row a gate vector; None runs the untouched model (k = 1).
         metric: takes logits [batch, ...] and the batch, gives [batch].
         chunk: gate vectors that run stacked (None: by the number of tokens).
+        engine: one made before of this model, grid and baseline; False: hooks; None: it is made.
         on_batch: called after each batch, for a progress bar.
 
     Examples stand in the order of ``Batch.index``.
@@ -54,11 +57,12 @@ def evaluate(
         )
     k = 1 if gates is None else gates.shape[0]
     out = np.full((k, n), np.nan)
-    engine = None if gates is None else engine_for(model, grid, baseline)
+    if engine is None and gates is not None:
+        engine = engine_for(model, grid, baseline)
     for batch in batches:
         if gates is None:
             rows = metric(forward(model, batch), batch).unsqueeze(0)
-        elif engine is not None:
+        elif engine:
             rows = engine.outcomes(batch, gates, metric, at_once=chunk)
         else:
             logits = gated_logits(model, batch, gates, grid, baseline, chunk=chunk)

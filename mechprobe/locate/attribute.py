@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mechprobe.errors import InputError
@@ -103,17 +103,50 @@ def _along_path(
     effects = np.zeros((len(meter.sites), len(meter.behaviour)))
     columns = [meter.grid.index(site) for site in meter.sites]
     moved = torch.from_numpy(meter.grid.mask(kept=meter.sites))
-    moved = moved.to(next(meter.model.parameters()).device)
+    weight = next(meter.model.parameters())
+    moved = moved.to(weight.device)
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    ones = torch.ones(moved.shape, dtype=dtype, device=weight.device)
+    along = torch.stack([ones.masked_fill(moved, point) for point in points])
     batches = meter.behaviour.batches(meter.batch_size)
     for batch in batches if meter.show is None else progress_bar(batches, meter.show):
-        values = meter.baseline.values(meter.model, batch, meter.grid)
+        slopes = path_gradients(meter, batch, along, moved)[..., columns]
         rows = batch.index.cpu().numpy()
-        for point, weight in zip(points, weights, strict=True):
-            gates = torch.where(moved, point, 1.0).expand(len(batch), -1)
-            slope = gate_gradients(meter.model, meter.behaviour, batch, gates, meter.grid, values)
-            effects[:, rows] += weight * slope.double().cpu().numpy()[:, columns].T
+        effects[:, rows] = np.einsum("p,pbs->sb", weights, slopes.double().cpu().numpy())
     meter.passes += 2 * len(points) + (meter.baseline.kind in ("resample", "paired"))
     return effects
+
+
+def path_gradients(
+    meter: Meter,
+    batch: Batch,
+    along: Float[Tensor, "point site"],
+    moved: Bool[Tensor, " site"],
+) -> Float[Tensor, "point batch site"]:
+    """Each example's d metric / d gates at every point of a path, in one call of the engine.
+
+    Where the engine does not run the model: a point at a time, by hooks and autograd.
+
+    Args:
+        along: the gates at each point.
+        moved: the gates whose gradient is asked for; of the others the engine gives 0.
+
+    Raises:
+        InputError: a gradient that is NaN or infinite, naming the example.
+    """
+    model, behaviour = meter.model, meter.behaviour
+    if not meter.engine:
+        values = meter.baseline.values(model, batch, meter.grid)
+        each = [
+            gate_gradients(model, behaviour, batch, g.expand(len(batch), -1), meter.grid, values)
+            for g in along
+        ]
+        return torch.stack(each)
+    wanted = moved.expand(len(along), -1)
+    _, slopes = meter.engine.each_gradients(batch, along, behaviour.measure, wanted=wanted)
+    for slope in slopes:
+        refuse_endless(behaviour, batch, slope)
+    return slopes
 
 
 def gate_gradients(
@@ -142,13 +175,20 @@ def gate_gradients(
         }
         outcome = behaviour.measure(run_with_edits(model, batch, edits), batch)
         (slope,) = torch.autograd.grad(outcome.sum(), own_gates)
+    refuse_endless(behaviour, batch, slope)
+    return slope
+
+
+def refuse_endless(
+    behaviour: Behaviour, batch: Batch, slope: Float[Tensor, "batch site"]
+) -> None:
+    """Raise InputError where a gradient is NaN or infinite, naming the example."""
     if not (finite := slope.isfinite().all(1)).all():
         row = int(batch.index.to(finite.device)[~finite][0])
         raise InputError(
             f"{behaviour.name}: the gradient of metric {behaviour.metric_name!r} is not finite on "
             f"example {row}; leave that example out or mend the metric"
         )
-    return slope
 
 
 def _like(gates: Float[Tensor, "batch unit"], site: Site) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from mechprobe.errors import InputError
 from mechprobe.gates.baselines import Baseline, make_baseline, paired_baseline
 from mechprobe.gates.choose import chosen_sites, grid_for
+from mechprobe.gates.engine import Engine
 from mechprobe.gates.evaluate import evaluate
 from mechprobe.models.edits import HookedModel
 from mechprobe.sites import SiteGrid
@@ -31,9 +33,13 @@ def measure(
     baseline: Baseline,
     *,
     batch_size: int = BATCH,
+    engine: Engine | Literal[False] | None = None,
     on_batch: Callable[[], None] | None = None,
 ) -> Float[np.ndarray, "k example"]:
     """The metric of every gate vector on every example; None runs the untouched model (k = 1).
+
+    Args:
+        engine: as in ``mechprobe.gates.evaluate.evaluate``.
 
     Raises:
         InputError: a metric that is NaN or infinite, naming the example.
@@ -44,7 +50,7 @@ def measure(
         gates = gates.to(next(model.parameters()).device)
     out = evaluate(
         model, behaviour.batches(batch_size), gates, grid, baseline, behaviour.measure,
-        on_batch=on_batch,
+        engine=engine, on_batch=on_batch,
     )
     if (bad := ~np.isfinite(out)).any():
         k, row = np.argwhere(bad)[0]

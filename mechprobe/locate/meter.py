@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mechprobe.gates.baselines import Baseline
+from mechprobe.gates.engine import Engine, engine_for
 from mechprobe.locate.behaviours import AnyTask, behaviour_of
 from mechprobe.locate.measure import BATCH, baseline_for, difference, grid_for, measure
 from mechprobe.models.edits import HookedModel
@@ -40,13 +43,19 @@ class Meter:
     passes: int = 0
     show: str | None = None
 
+    @cached_property
+    def engine(self) -> Engine | Literal[False]:
+        """What runs the gate vectors; False, after one warning: hooks."""
+        return engine_for(self.model, self.grid, self.baseline) or False
+
     def __call__(self, gates: Bool[np.ndarray, "k site"]) -> Float[np.ndarray, "k example"]:
         """The metric of each gate vector (1 open) on each example."""
         n_batches = -(-len(self.behaviour) // self.batch_size)
         with nullcontext() if self.show is None else progress_bar(n_batches, self.show) as bar:
             values = measure(
                 self.model, self.behaviour, gates.astype(np.float32), self.grid, self.baseline,
-                batch_size=self.batch_size, on_batch=None if bar is None else bar.update,
+                batch_size=self.batch_size, engine=self.engine,
+                on_batch=None if bar is None else bar.update,
             )
         self.passes += len(gates) + (self.baseline.kind in ("resample", "paired"))
         return values

@@ -132,6 +132,30 @@ def test_gradients_nobody_wants_are_zero_and_the_others_right(at_once, filled, r
     assert not found[2].any()
 
 
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_each_examples_gradients(architecture, at_once, filled, ragged):
+    """Kept apart they equal those of each example's own loss, and add up to the batch's."""
+    model, batch = filled(architecture), ragged(architecture)
+    grid = replace(site_grid(model), neurons=architecture in ("classifier", "t5-gated"))
+    baseline = make_baseline("mean_position", model, [batch], grid)
+    gates = mixed_gates(3, len(grid), seed=5)
+    engine = Engine(model, grid, baseline)
+
+    def metric(logits, batch):
+        return logits.flatten(1).softmax(-1).square().sum(1)
+
+    values, found = engine.each_gradients(batch, gates, metric, at_once=at_once)
+    assert found.shape == (3, len(batch), len(grid))
+    for row in range(len(batch)):
+        _, losses, slopes = by_reference(
+            model, batch, gates, grid, baseline, lambda logits, b, row=row: metric(logits, b)[row]
+        )
+        assert_near(values[:, row], losses, torch.float64)
+        assert_near(found[:, row], slopes, torch.float64)
+    _, whole = engine.gradients(batch, gates, lambda logits, b: metric(logits, b).sum())
+    assert_near(found.sum(1), whole, torch.float64)
+
+
 @pytest.mark.parametrize("kinds", [{"mlps": False}, {"heads": False},
                                    {"heads": False, "mlps": False, "neurons": True}])  # fmt: skip
 @pytest.mark.parametrize("name", ["classifier", "gptj"])

@@ -61,7 +61,7 @@ def test_a_decoder_costs_what_its_open_units_need(made):
     back = 3 * (out + 2 * mlp) + 2 * qkv + unembed
     each = blocks * HEADS * pos * pos * D_HEAD
     work = gradients(engine, batch, half_gates(grid))
-    rest = 2 * 3 * HEADS * D  # (1 - gates) and gradient sums times the heads' written stand-ins
+    rest = (1 + blocks) * 3 * HEADS * D  # 1 - gates, and an example's gradient, times stand-ins
     assert work.linear == rows * (forward + back) + rest
     assert work.batched == each * (2 * 3 + 4 * 2)
     assert work.softmaxes == blocks * HEADS * pos * pos * (3 + 2)

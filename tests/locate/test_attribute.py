@@ -10,9 +10,11 @@ import torch
 
 from mechprobe.errors import InputError
 from mechprobe.gates.baselines import mean_baseline
-from mechprobe.locate.attribute import attribute, gate_gradients, path_points
+from mechprobe.gates.engine import EngineFallback
+from mechprobe.locate.attribute import attribute, gate_gradients, path_gradients, path_points
 from mechprobe.locate.behaviours import behaviour_of
 from mechprobe.locate.measure import baseline_for, measure
+from mechprobe.locate.meter import meter_for
 from mechprobe.models import site_grid
 from mechprobe.tasks.answers import find_metric
 from mechprobe.tasks.behaviour import Behaviour
@@ -83,6 +85,35 @@ def test_the_completeness_gap_is_what_is_missing_and_shrinks_with_steps(small_de
         assert gaps[-1] == pytest.approx(missing, rel=1e-6, abs=1e-9)
         assert scores.forwards == (2 * steps + 1) + (2 + 1)
     assert gaps[0] > 10 * gaps[1] > 100 * gaps[2]
+
+
+@pytest.mark.parametrize("kind", ["mean", "resample", "paired"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_path_through_the_engine_equals_hooks_and_autograd(small_decoder, prompts, kind, dtype):
+    """All points of a path in one call give what a hooked model gives one point at a time."""
+    meter = meter_for(small_decoder(dtype=dtype), prompts(positions=2), ["0.*", "mlp.1"], kind)
+    moved = torch.from_numpy(meter.grid.mask(kept=meter.sites))
+    along = torch.ones(3, len(moved), dtype=dtype)
+    along[:, moved] = torch.tensor([[0.0], [0.3], [1.0]], dtype=dtype)
+    by_hooks = replace(meter)
+    by_hooks.engine = False
+    assert meter.engine
+    for batch in meter.behaviour.batches(5):
+        got = path_gradients(meter, batch, along, moved)
+        want = path_gradients(by_hooks, batch, along, moved) * moved
+        assert got.shape == (3, len(batch), len(meter.grid))
+        close = {torch.float64: 1e-10, torch.float32: 1e-5}[dtype]
+        assert (got - want).abs().max() <= close * want.abs().max()
+
+
+def test_a_model_the_engine_does_not_run_is_attributed_to_after_one_warning(small_decoder, prompts):
+    expected = attribute(small_decoder(), prompts(), "all", "zero", method="integrated", steps=3)
+    model = small_decoder()
+    model.cfg.attn_scores_soft_cap = 1e5  # what the engine does not know, and far out of reach
+    with pytest.warns(EngineFallback) as warned:
+        scores = attribute(model, prompts(), "all", "zero", method="integrated", steps=3)
+    assert [w.category for w in warned] == [EngineFallback]
+    np.testing.assert_allclose(scores.effects, expected.effects, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", ["first_order", "integrated"])

@@ -52,18 +52,20 @@ def add_gated_back(
     *,
     into_own: bool,
     into_gates: bool,
-) -> tuple[Float[Tensor, "*own"], Float[Tensor, " n"]]:
+) -> tuple[Float[Tensor, "*own"], Float[Tensor, "n batch"]]:
     """Gradients of own (of each of ``members``; empty unless ``into_own``) and gates, no tape.
+
+    Those of gates by example; 0 where not in ``members`` and unless ``into_gates``.
 
     Args:
         own: as in ``add_gated``; only read where ``into_gates``.
     """
     every, some = members == tuple(range(len(gates))), list(members)
-    found = torch.zeros_like(gates)
+    found = gates.new_zeros(len(gates), grad.shape[1])
     taken, g = (grad, gates) if every else (grad[some], gates[some])
     if into_gates and own is not None and members:
         less = own.to(taken) if stand is None else own.to(taken) - stand
-        found[some] = (taken * less).flatten(1).sum(1, dtype=gates.dtype)
+        found[some] = (taken * less).sum((2, 3), dtype=gates.dtype)
     if not into_own:
         return grad.new_empty(0), found
     return taken * g[:, None, None, None].to(taken), found
@@ -95,9 +97,10 @@ def _gated_add_backward(
     grad: Tensor, own: Tensor | None, gates: Tensor, stand: Tensor | None, members: list[int],
     into_own: bool, into_gates: bool,
 ) -> Found:
-    return add_gated_back(
+    d_own, found = add_gated_back(
         grad, own, gates, stand, tuple(members), into_own=into_own, into_gates=into_gates
     )
+    return d_own, found.sum(1)
 
 
 @_gated_add_backward.register_fake

@@ -54,24 +54,25 @@ def write_heads_back(
     *,
     into_z: bool,
     into_gates: bool,
-) -> tuple[Float[Tensor, "*z"], Float[Tensor, "n head"]]:
-    """Gradients of z (empty unless ``into_z``) and of gates (0 unless ``into_gates``), no tape.
+) -> tuple[Float[Tensor, "*z"], Float[Tensor, "n batch head"]]:
+    """Gradients of z (empty unless ``into_z``) and, by example, of gates, no tape.
 
-    The gate of a head that is in no pair gets 0.
+    The latter are 0 unless ``into_gates``, and for the gate of a head that is in no pair.
     """
-    found = torch.zeros_like(gates)
+    n, batch = len(gates), z.shape[1]
+    found = gates.new_zeros(n, batch, gates.shape[1])
     if not len(pairs):
         return z.new_empty(z.shape if into_z else (0,)), found
     (dz,) = into_heads(grad, weight, None, pairs)
     if into_gates:
-        slopes = (dz * z).flatten(1).sum(1, dtype=gates.dtype)
+        slopes = (dz * z).sum((2, 3), dtype=gates.dtype)
         if closed is not None:
-            along = grad.unflatten(0, (len(gates), -1)).sum((1, 2), dtype=closed.dtype)
-            slopes -= _of_pairs(along @ closed.t(), pairs)
+            along = (grad.sum(1, dtype=closed.dtype) @ closed.t()).view(found.shape)
+            slopes -= _of_pairs(along.transpose(1, 2), pairs)
         if pairs.shared == tuple(range(gates.shape[1])):
-            found = slopes.view(found.shape)
+            found = slopes.view(n, -1, batch).transpose(1, 2)
         else:
-            found[pairs.members, pairs.heads] = slopes
+            found[pairs.members, :, pairs.heads] = slopes
     if not into_z:
         return z.new_empty(0), found
     return dz.mul_(_of_pairs(gates, pairs)[:, None, None, None]), found
@@ -108,9 +109,10 @@ def _gated_heads_backward(
     members: list[int], heads: list[int], into_z: bool, into_gates: bool,
 ) -> Found:
     pairs = Pairs(len(gates), tuple(members), tuple(heads))
-    return write_heads_back(
+    dz, found = write_heads_back(
         grad, z, gates, weight, closed, pairs, into_z=into_z, into_gates=into_gates
     )
+    return dz, found.sum(1)
 
 
 @_gated_heads_backward.register_fake
@@ -153,7 +155,7 @@ def gated_heads(
 
 
 def _of_pairs(values: Tensor, pairs: Pairs) -> Tensor:
-    """[n, head] at the pairs, [pair]."""
+    """[n, head, ...] at the pairs, [pair, ...]."""
     if pairs.shared == tuple(range(values.shape[1])):
-        return values.flatten()
+        return values.flatten(0, 1)
     return values[list(pairs.members), list(pairs.heads)]
