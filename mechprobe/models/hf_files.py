@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformer_lens import HookedEncoder, HookedTransformer
 from transformer_lens.loading_from_pretrained import make_model_alias_map
@@ -55,6 +54,8 @@ def load_from_folder(
         ) from None
     except ValueError as error:
         raise InputError(f"{folder}/config.json is not JSON ({error}); mend or fetch it") from None
+    if not isinstance(config, dict):
+        raise InputError(f"{folder}/config.json holds no JSON object; mend or fetch it")
     module, missing = _read_hf(folder, config, headless=labels is not None, local=True)
     return convert(module, tokenizer or load_tokenizer(folder), labels, seed, missing)
 
@@ -111,9 +112,9 @@ def _read_hf(
     source: Path | str, config: Mapping[str, Any], *, headless: bool, local: bool
 ) -> tuple[nn.Module, set[str]]:
     """A Hugging Face module and the names of weights that were not in its files."""
-    model_type = config.get("model_type")
-    named = [name for name in config.get("architectures") or () if name in HF_CLASSES]
-    if model_type not in FALLBACK:
+    model_type, architectures = config.get("model_type"), config.get("architectures") or ()
+    named = [name for name in HF_CLASSES if name in architectures]
+    if not isinstance(model_type, str) or model_type not in FALLBACK:
         raise InputError(
             f"{source} holds a {model_type!r} model; supported are {', '.join(FALLBACK)} "
             f"({', '.join(HF_CLASSES)})"
@@ -127,10 +128,10 @@ def _read_hf(
             module, report = kind.from_pretrained(
                 source, local_files_only=local, weights_only=True, output_loading_info=True
             )
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+    except Exception as error:  # a spoilt config or file fails anywhere in transformers
         if not local:
             raise
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"the weights in {source} cannot be read ({reason}); fetch or save them again"
         ) from error

@@ -78,9 +78,17 @@ def load_saved(folder: str | Path, tokenizer: PreTrainedTokenizerBase | None = N
             f"{folder} is in format {written}, this version reads {FORMAT}; use the version of "
             "mechprobe that wrote it"
         )
-    cfg = make_config(**settings)
-    model = _empty(kind, cfg, described, tokenizer or load_tokenizer(folder))
-    load_weights(model, weights)
+    try:
+        cfg = make_config(**settings)
+        model = _empty(kind, cfg, described, tokenizer or load_tokenizer(folder))
+        load_weights(model, weights)
+    except InputError:
+        raise
+    except Exception as error:  # a spoilt description fails anywhere in TransformerLens
+        raise InputError(
+            f"{folder / DESCRIPTION} describes no model that can be built "
+            f"({type(error).__name__}: {error}); save it again"
+        ) from error
     return model
 
 

@@ -164,6 +164,8 @@ def _named(
     for number, fields in rows:
         if columns is None:
             columns = list(fields) if header else list(range(len(fields)))
+            if header and not any(columns):
+                raise InputError(f"{name} line {number} is empty; expected the columns' names")
             if header:
                 columns[0] = columns[0].removeprefix("\ufeff")
                 continue

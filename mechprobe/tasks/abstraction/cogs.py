@@ -87,6 +87,8 @@ def read_logical_form(logical_form: str) -> Derivation:
     verbs = {t.first: t.head for t in terms if t.relation and not t.relation.startswith(_NOUN)}
     below = {t.second for t in terms if t.relation in _LINKS}
     main = [variable for variable in verbs if variable not in below]
+    if lost := [variable for variable in below if variable not in verbs]:
+        raise InputError(f"logical form {logical_form!r} embeds {lost[0]!r}, which is no verb")
     if len(main) != 1:
         raise InputError(
             f"logical form {logical_form!r} has {len(main)} main verbs; expected exactly one"
@@ -98,15 +100,15 @@ def _clause(
     variable: str, terms: Sequence[Term], verbs: Mapping[str, str], controlled: bool
 ) -> Clause:
     clause = Clause("", verbs[variable].lower(), controlled=controlled)
-    for term in terms:
-        if term.first != variable:
-            continue
+    mine = [term for term in terms if term.first == variable]
+    rest = [term for term in terms if term.first != variable]
+    for term in mine:
         if term.relation in ROLES:
             if not (controlled and term.relation == "agent"):
-                clause = replace(clause, **{term.relation: _phrase(term.second, terms)})
+                clause = replace(clause, **{term.relation: _phrase(term.second, rest)})
         elif term.relation in _LINKS:
             infinitive = term.relation == "xcomp"
-            inner = _clause(term.second, terms, verbs, infinitive)
+            inner = _clause(term.second, rest, verbs, infinitive)
             clause = replace(clause, link=_LINKS[term.relation], complement=inner)
     return clause
 
@@ -118,10 +120,11 @@ def _phrase(argument: str, terms: Sequence[Term]) -> Phrase:
     if len(nouns) != 1:
         raise InputError(f"{argument!r} in a logical form names {len(nouns)} nouns; expected one")
     phrase = Phrase(nouns[0].lower())
+    rest = [term for term in terms if term.first != argument]
     for term in terms:
         if term.first == argument and term.relation.startswith(_NOUN):
             preposition = term.relation.split(" . ")[1]
-            inner = _phrase(term.second, terms)
+            inner = _phrase(term.second, rest)
             phrase = replace(phrase, preposition=preposition, inner=inner)
     return phrase
 
