@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from mechprobe.locate.masks import (
     Member,
     check_sparsity,
     full_model_logits,
+    held_settings,
     published_settings,
     scaled,
     train_masks,
@@ -46,7 +47,7 @@ def find_subnetworks(
     seeds: Iterable[int] = range(6),
     sites: str = "all",
     baseline: str = "mean",
-    rule: str = "expected",
+    rule: str = "held",
     steps: int | None = None,
     batch_size: int = 32,
     n_examples: int | None = 4_096,
@@ -64,7 +65,9 @@ def find_subnetworks(
         seeds: one subnetwork a seed and sparsity.
         sites: "all" (heads and MLP layers), "heads", "mlps" or "neurons" (of the MLPs).
         baseline: "zero", "mean", "mean_position" or "resample".
-        rule: "expected" (default; 500 steps) or "published" (Bhaskar et al. 2024, section 3).
+        rule: "held" (default; 250 steps), which holds the sparsity in every step; "expected" (500
+            steps), a Lagrangian on the expected sparsity: its seeds end further apart, and each
+            further from the full model; "published" (Bhaskar et al. 2024, section 3).
         steps: optimiser steps a mask; None takes the rule's own.
         n_examples: training examples used at most (None: all); ``n_dev`` likewise.
         store: gives a state store by name, so that a killed search resumes (``Run.checkpoint``).
@@ -203,8 +206,9 @@ def score_members(
 
 def rule_settings(rule: str, sparsity: float, steps: int | None) -> MaskSettings:
     """The settings of a rule by name, scaled to ``steps`` when given."""
-    published = rule == "published"
-    settings = published_settings(sparsity) if published else MaskSettings(rule=cast(Any, rule))
+    if rule == "held":
+        return held_settings() if steps is None else held_settings(steps)
+    settings = published_settings(sparsity) if rule == "published" else MaskSettings(rule=rule)
     return settings if steps is None else scaled(settings, steps)
 
 

@@ -58,7 +58,7 @@ def test_one_subnetwork_a_seed_and_sparsity(found, model):
         assert member.sparsity == pytest.approx(1 - member.binary.mean())
         assert abs(member.sparsity - member.sparsity_target) <= max(0.02, 1 / 6)
         assert member.settings["steps"] == 4
-        assert (member.settings["rule"], member.settings["baseline"]) == ("expected", "mean")
+        assert (member.settings["rule"], member.settings["baseline"]) == ("held", "mean")
         assert ((member.soft >= 0) & (member.soft <= 1)).all()
         assert set(member.scores) == {"accuracy", "kl"}
     assert not np.array_equal(found[0].log_alpha, found[1].log_alpha)
@@ -148,6 +148,9 @@ def test_the_published_rule_by_name(model, task):
     assert rule_settings("published", 0.5, None).steps == 9_300
     assert rule_settings("expected", 0.5, None) == MaskSettings()
     assert rule_settings("expected", 0.5, 50).lr_warmup_steps == 2
+    held = rule_settings("held", 0.5, None)
+    assert (held.rule, held.steps, held.lr, held.lr_warmup_steps) == ("held", 250, 0.1, 10)
+    assert [rule_settings("held", 0.5, n).lr for n in (10, 100, 500)] == [0.3, 0.25, 0.1]
 
 
 def test_open_members_score_as_the_full_model(model, task):

@@ -14,6 +14,7 @@ from torch import Tensor
 from mechprobe.gates.engine import Engine
 from mechprobe.gates.kernels.product import product
 from mechprobe.runs import progress
+from mechprobe.studies.mask_speed.rival_pyvene import Pyvene, installed
 from mechprobe.studies.mask_speed.rivals import Hooks, Published, Vmapped, means
 from mechprobe.studies.mask_speed.shapes import SHAPES, Case, Shape
 
@@ -73,13 +74,17 @@ def steps(
     runs: dict[str, tuple[int, Run]] = {"engine": (k, ours)}
     losses, slopes = ours()
     if "published" in rivals:
-        published = Published(case.model, case.grid, means(case))
+        published = Published(case.hf, case.grid, means(case))
         compare(published(gates[0], case.batch), (losses[0], slopes[0]), wanted[0])
         runs["published"] = (1, lambda: published(gates[0], case.batch))
     if "hooks" in rivals:
         hooks = Hooks(case)
         compare(hooks(gates[0]), (losses[0], slopes[0]), wanted[0])
         runs["hooks"] = (1, lambda: hooks(gates[0]))
+    if "pyvene" in rivals:
+        pyvene = Pyvene(case)
+        compare(pyvene(gates[0]), (losses[0], slopes[0]), wanted[0])
+        runs["pyvene"] = (1, lambda: pyvene(gates[0]))
     if "vmap" in rivals:
         vmapped, some = Vmapped(case), gates[:4]
         found = vmapped(some)
@@ -128,7 +133,8 @@ def arithmetic(shape: Shape, gates: Tensor) -> float:
     """Floating-point operations of the matrix products that open gates need, forward and back.
 
     The first layer's queries, keys, values and attention are shared, and its gradient stops there;
-    in the last layer only keys and values are needed at every position.
+    in a classifier's last layer only keys and values are needed at every position. A language
+    model's logits are as many products as its vocabulary has words, forward and back.
     """
     m, rows, s = shape.d_model, shape.batch * shape.positions, shape.positions
     heads = gates[:, : shape.n_layers * shape.n_heads] != 0
@@ -136,14 +142,14 @@ def arithmetic(shape: Shape, gates: Tensor) -> float:
     mlps = (gates[:, shape.n_layers * shape.n_heads :] != 0).double()
     total = 0.0
     for layer in range(shape.n_layers):
-        last, first = layer == shape.n_layers - 1, layer == 0
+        last, first = layer == shape.n_layers - 1 and not shape.writes, layer == 0
         inside = 0.0 if first else (2 * m * m + (0 if last else m * m + 2 * s * m))
         outside = 0.0 if last else m * m
         share = open_[:, layer].sum().item()
         back = inside + outside + (0.0 if first or last else 2 * s * m)
         total += 2 * rows * share * (inside + outside + back)
         total += 0.0 if last else 2 * rows * mlps[:, layer].sum().item() * 2 * 8 * m * m
-    return total
+    return total + (len(gates) * 2 * 2 * rows * m * shape.vocabulary if shape.writes else 0.0)
 
 
 def peak(shape: Shape, device: str) -> float:
@@ -172,6 +178,19 @@ def peak_memory(run: Run) -> float | None:
     return taken if taken > 0 else None  # some systems do not reset the high-water mark
 
 
+def beside(shape: Shape) -> tuple[list[str], int]:
+    """Which rivals run beside the engine, and how many members; fewer where a step takes seconds.
+
+    pyvene knows GPT-2 alone, and takes part where it is installed; ``torch.func.vmap`` is written
+    out for classifiers.
+    """
+    rivals = ["published", "hooks"]
+    if shape.writes:
+        return [*rivals, *(["pyvene"] if installed() else [])], 4
+    large = shape.d_model * shape.n_layers * shape.batch * shape.positions > 2**24
+    return (rivals, 2) if large else ([*rivals, "vmap"], 8)
+
+
 def measure(
     shapes: Sequence[str],
     repeats: int,
@@ -192,7 +211,6 @@ def measure(
         layers: depths at which the first shape is timed beside the published formulation.
         on_rows: called with the rows of each part when it is done.
     """
-    rivals = ("published", "hooks", "vmap")
     rows: list[Row] = []
     plan: list[Callable[[], list[Row]]] = []
     for name in shapes:
@@ -200,17 +218,16 @@ def measure(
         if name == "sweep":
             plan.append(lambda s=shape: sweep(s, repeats, device))
             continue
-        few = name == "bert-base"
+        some, k = beside(shape)
         for share in closed:
-            some, k = (rivals[:2], 2) if few else (rivals, 8)
             plan.append(lambda s=shape, c=share, r=some, k=k: steps(s, c, repeats, device, k, r))
-    first = SHAPES[shapes[0]]
+    first = SHAPES[shapes[0] if shapes else "small"]
     for k in members:
         many = max(2, min(repeats, 256 // k))
         plan.append(lambda k=k, n=many: steps(first, 0.5, n, device, k, ()))
     for n_layers in layers:
         deep = first.deep(n_layers)
-        plan.append(lambda s=deep: steps(s, 0.5, repeats, device, 8, rivals[:1]))
+        plan.append(lambda s=deep: steps(s, 0.5, repeats, device, 8, ["published"]))
     with progress(len(plan), "bench masks") as bar:
         for part in plan:
             found = part()

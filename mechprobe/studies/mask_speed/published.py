@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from mechprobe.locate.masks import MaskSettings, Member, published_settings, train_masks
+from mechprobe.models import to_hf
 from mechprobe.runs import progress
 from mechprobe.runs.checkpoint import Checkpoint
 from mechprobe.runs.files import atomic_write, read_json, to_json
@@ -69,6 +70,7 @@ def published_run(
         )
     row = {"seed": seed, "steps": settings.steps, "accumulation": settings.accumulation,
            "seconds": store.seconds(), "log_alpha": log_alpha[0].tolist(),
+           "closed": round(sparsity * len(laptop.grid)),
            **laptop.score(log_alpha, [member], settings)[0]}  # fmt: skip
     atomic_write(done, to_json(row))
     return row
@@ -78,7 +80,7 @@ def published_gradients(
     laptop: Laptop,
 ) -> Callable[[Batch, Tensor, object], tuple[Tensor, Tensor]]:
     """Loss [1] and gate gradients [1, site] of one member as published; the loss is its own."""
-    published = Published(laptop.model, laptop.grid, laptop.stands)
+    published = Published(to_hf(laptop.model).requires_grad_(False), laptop.grid, laptop.stands)
 
     def gradients(batch: Batch, gates: Tensor, _: object) -> tuple[Tensor, Tensor]:
         loss, slope = published(gates[0], batch)

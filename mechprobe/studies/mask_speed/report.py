@@ -1,56 +1,29 @@
-"""The benchmark's table: rows in a CSV that parts of a measurement add to, and a page from them."""
+"""The benchmark's page, and the README's table, from what was measured."""
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Sequence
-from datetime import date
-from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
-import torch
 
-from mechprobe.runs.files import atomic_write
-from mechprobe.runs.tables import write_table
-from mechprobe.studies.mask_speed.measure import Row, by_cpu_seconds
+from mechprobe.studies.mask_speed.search import differences, ratios
+from mechprobe.studies.mask_speed.search_report import search_lines
 from mechprobe.studies.mask_speed.shapes import SHAPES
 
-KEY = ["device", "task", "shape", "layers", "closed", "k"]
 NAMES = {
     "engine": "mechprobe", "published": "published formulation", "hooks": "TransformerLens hooks",
-    "vmap": "torch.func.vmap",
+    "vmap": "torch.func.vmap", "pyvene": "pyvene",
 }  # fmt: skip
 MISSING = "not measured"
 
 
-def table_of(rows: Sequence[Row], device: str, repeats: int) -> pd.DataFrame:
-    """Rows with what they were measured on."""
-    unit = "CPU seconds" if by_cpu_seconds(device) else "seconds"
-    about = {
-        "device": device if device == "cpu" else torch.cuda.get_device_name(device),
-        "unit": unit, "threads": torch.get_num_threads(), "repeats": repeats,
-        "torch": torch.__version__, "date": date.today().isoformat(),
-    }  # fmt: skip
-    return pd.DataFrame([{"share": None, "memory": None} | about | row for row in rows])
+def page(table: pd.DataFrame, search: dict[str, Any] | None = None) -> str:
+    """What was measured, in Markdown; what was not is said.
 
-
-def keep(folder: Path, rows: Sequence[Row], device: str, repeats: int) -> pd.DataFrame:
-    """Add rows to ``masks.csv``, in place of older ones of the same setting; returns all."""
-    new = table_of(rows, device, repeats)
-    path = folder / "masks.csv"
-    if path.exists():
-        old = pd.read_csv(path)
-        fresh = set(map(tuple, new[KEY].astype(str).to_numpy()))
-        stale = [tuple(row) in fresh for row in old[KEY].astype(str).to_numpy()]
-        kept = old.loc[[not s for s in stale]]
-        new = pd.concat([kept, new], ignore_index=True)
-    write_table(path, new)
-    return new
-
-
-def page(table: pd.DataFrame) -> str:
-    """What was measured, in Markdown; what was not is said."""
+    Args:
+        table: rows of ``measure``, with what they were measured on.
+        search: what ``compare_searches`` found.
+    """
     steps = table.query("task == 'subnetwork-step'")
     lines = [
         "# Masks: time of a subnetwork-step",
@@ -66,13 +39,17 @@ def page(table: pd.DataFrame) -> str:
         "model in every step, plain autograd (Bhaskar et al. 2024)",
         "- TransformerLens hooks: its own modules under a hook a layer, the full logits known",
         "- torch.func.vmap: a plain functional model, 4 masks at once, the full logits known",
-        "- NeuroSurgeon, pyvene: " + MISSING,
+        "- pyvene 0.1.8: a gate on all heads' z and on each MLP's output, in front of which it "
+        "needs written-out attention; the full logits known. It maps GPT-2 and no BERT, so the "
+        "other shapes: " + MISSING,
+        "- NeuroSurgeon 0.1.0: " + MISSING + "; it masks weights, or rows of a weight matrix, with "
+        "zeros, which is neither a gate a head nor a mean in its place",
         "",
     ]
     for device, part in steps.groupby("device", sort=False):
         lines += [f"## On {_where(part)}" if device == "cpu" else f"## On {device}", ""]
         lines += _beside(part) + _alone(part)
-    lines += _sweeps(table)
+    lines += _sweeps(table) + search_lines(search)
     if not (table.device != "cpu").any():
         lines += ["On a GPU: " + MISSING + ".", ""]
     return "\n".join(lines)
@@ -80,20 +57,18 @@ def page(table: pd.DataFrame) -> str:
 
 def _where(part: pd.DataFrame) -> str:
     last = part.iloc[-1]
-    info = Path("/proc/cpuinfo")
-    text = info.read_text(encoding="utf-8") if info.exists() else ""
-    names = [n.partition(":")[2].strip() for n in text.splitlines() if n.startswith("model name")]
-    chip = names[0] if names else platform.machine()
-    return f"{last.threads} thread of {chip}, float32, torch {last.torch}, in {last.unit}"
+    chip = last.get("chip")
+    named = chip if isinstance(chip, str) else "a CPU"
+    return f"{last.threads} thread of {named}, float32, torch {last.torch}, in {last.unit}"
 
 
 def _beside(part: pd.DataFrame) -> list[str]:
     """The engine beside the others."""
     rivals = [name for name in NAMES if name != "engine"]
     lines = [
-        "| Shape | Closed | ms a step | steps a second | share of the arithmetic limit | "
-        + " | ".join(f"x {NAMES[r]}" for r in rivals) + " |",
-        "| --- " * (5 + len(rivals)) + "|",
+        "| Shape | Closed | K | rounds | date | ms a step | steps a second | "
+        "share of the arithmetic limit | " + " | ".join(f"x {NAMES[r]}" for r in rivals) + " |",
+        "| --- " * (8 + len(rivals)) + "|",
     ]
     for setting, rows in part.groupby(["shape", "layers", "closed"], sort=True):
         shape, layers, closed = cast(tuple[str, int, float], setting)
@@ -103,7 +78,8 @@ def _beside(part: pd.DataFrame) -> list[str]:
         ours = by["engine"]
         cells = [_ratio(by[r]) if r in by else MISSING for r in rivals]
         lines.append(
-            f"| {_shape(str(shape), int(layers))} | {closed:.0%} | {_ms(ours)} | "
+            f"| {_shape(str(shape), int(layers))} | {closed:.0%} | {ours.k} | {ours.repeats} | "
+            f"{ours.date} | {_ms(ours)} | "
             f"{1 / ours.seconds:.3g} | {ours.share:.0%} | " + " | ".join(cells) + " |"
         )
     return [*lines, ""]
@@ -112,7 +88,7 @@ def _beside(part: pd.DataFrame) -> list[str]:
 def _alone(part: pd.DataFrame) -> list[str]:
     """By the number of members."""
     alone = "implementation == 'engine' and shape == 'small' and closed == 0.5"
-    ours = part.query(alone).sort_values("k")
+    ours = part.query(alone).sort_values("k").drop_duplicates("k", keep="last")
     if len(ours) < 2:
         return []
     lines = ["Shape small, 50 % closed, by how many members run at once:", "",
@@ -139,8 +115,9 @@ def _sweeps(table: pd.DataFrame) -> list[str]:
 
 def _shape(name: str, layers: int) -> str:
     shape = SHAPES[name.split(",")[0]]
+    words = f", {shape.vocabulary} words written" if shape.writes else ""
     return (f"{name.split(',')[0]}: {layers} layers, d {shape.d_model}, {shape.n_heads} heads, "
-            f"{shape.batch} x {shape.positions} tokens")  # fmt: skip
+            f"{shape.batch} x {shape.positions} tokens{words}")  # fmt: skip
 
 
 def _ratio(row: Any) -> str:
@@ -153,8 +130,43 @@ def _ms(row: Any) -> str:
     return f"{1e3 * s[0]:.3g} [{1e3 * s[1]:.3g}, {1e3 * s[2]:.3g}]"
 
 
-def write(folder: Path, rows: Sequence[Row], device: str, repeats: int) -> str:
-    """Write ``masks.csv`` and ``masks.md``; returns the page."""
-    text = page(keep(folder, rows, device, repeats))
-    atomic_write(folder / "masks.md", text.encode())
-    return text
+README_RIVALS = ("published", "hooks", "vmap", "pyvene")
+
+
+def readme_lines(table: pd.DataFrame, search: dict[str, Any] | None) -> list[str]:
+    """The README's table: how many times longer others take, on every shape measured on a CPU."""
+    part = table.query("task == 'subnetwork-step' and device == 'cpu'")
+    lines = [
+        "| shape | closed | masks as published, full model every step | TransformerLens hooks | "
+        "torch.func.vmap | pyvene |",
+        "|---" * 6 + "|",
+    ]
+    for name in SHAPES:
+        rows = part[part["shape"] == name]
+        for closed, here in rows.groupby("closed", sort=True):
+            by: dict[str, Any] = {row.implementation: row for row in here.itertuples()}  # pyright: ignore
+            if "published" not in by:
+                continue
+            layers = int(by["published"].layers)
+            cells = [_ratio(by[r]) if r in by else MISSING for r in README_RIVALS]
+            share = f"{float(cast(float, closed)):.0%}".replace("%", " %")
+            lines.append(f"| {_shape(name, layers)} | {share} | " + " | ".join(cells) + " |")
+    if not (table.device != "cpu").any():
+        lines.append("| any, on a GPU | | " + " | ".join([MISSING] * len(README_RIVALS)) + " |")
+    return [*lines, "", *_sweeps(table), *_searched(search)]
+
+
+def _searched(search: dict[str, Any] | None) -> list[str]:
+    """One sentence on whole searches."""
+    if search is None or not search["published"]:
+        return [f"Time to 12 subnetworks beside the published search: {MISSING}."]
+    name, ours = next(iter(search["ours"].items()))
+    times, gap = ratios(ours, search["published"]), differences(ours, search["published"])
+    kl = [sum(rows) / len(rows) for rows in (ours["kl"], [r["kl"] for r in search["published"]])]
+    return [
+        f"Time to 12 subnetworks ({name}, at {search['sparsity']:.0%} closed) is "
+        f"{sorted(times)[len(times) // 2]:.0f} [{min(times):.0f}, {max(times):.0f}] times less "
+        f"than that of the published search (scaled to 12 from {len(search['published'])} "
+        f"complete runs), at a held-out KL of {kl[0]:.3f} against {kl[1]:.3f} "
+        f"({max(gap):+.3f} at most on the same seed)."
+    ]

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import GPT2LMHeadModel, PreTrainedModel
 
-from mechprobe.models import HookedClassifier, build_encoder, to_hf
+from mechprobe.models import HookedClassifier, build_encoder
 from mechprobe.sites import Site, SiteGrid
-from mechprobe.studies.mask_speed.shapes import VOCABULARY, Case
+from mechprobe.studies.mask_speed.shapes import Case
 from mechprobe.tasks.batches import Batch
 from mechprobe.tasks.metrics import kl
 
@@ -38,16 +39,12 @@ def means(case: Case) -> Mapping[Site, Tensor]:
 class Published:
     """One run a subnetwork: the full model and the masked one in every step."""
 
-    def __init__(
-        self, model: HookedClassifier, grid: SiteGrid, values: Mapping[Site, Tensor]
-    ) -> None:
-        self.grid, self.hf = grid, to_hf(model).requires_grad_(False)
-        body: Any = self.hf.bert.encoder  # pyright: ignore[reportAttributeAccessIssue]
-        self.gates: Tensor | None = None
-        for layer, block in enumerate(body.layer):
-            head, mlp = values[Site("head", layer)], values[Site("mlp", layer)]
-            block.attention.output.dense.register_forward_pre_hook(self._heads(layer, head))
-            block.output.dense.register_forward_hook(self._mlp(layer, mlp))
+    def __init__(self, hf: PreTrainedModel, grid: SiteGrid, values: Mapping[Site, Tensor]) -> None:
+        self.grid, self.hf, self.gates = grid, hf, None
+        for layer, (project, mlp) in enumerate(_layers(hf)):
+            stands = values[Site("head", layer)], values[Site("mlp", layer)]
+            project.register_forward_pre_hook(self._heads(layer, stands[0]))
+            mlp.register_forward_hook(self._mlp(layer, stands[1]))
 
     def _heads(self, layer: int, mean: Tensor) -> Callable:
         def hook(module: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor] | None:
@@ -68,34 +65,40 @@ class Published:
         return hook
 
     def __call__(self, gates: Tensor, batch: Batch) -> Result:
-        inputs: dict[str, Any] = {
-            "input_ids": batch.tokens, "token_type_ids": batch.segments,
-            "attention_mask": batch.attention_mask,
-        }
+        inputs = inputs_of(self.hf, batch)
         leaf = gates.clone().requires_grad_()
         self.gates = None
         with torch.no_grad():
             full = self.hf(**inputs).logits
-        self.gates = leaf
+        self.gates: Tensor | None = leaf
         loss = kl(full, self.hf(**inputs).logits).mean()
+        self.gates = None
         (slope,) = torch.autograd.grad(loss, leaf)
         return loss.detach(), slope
+
+
+def inputs_of(hf: PreTrainedModel, batch: Batch) -> dict[str, Any]:
+    """What the Hugging Face module reads."""
+    inputs = {"input_ids": batch.tokens, "attention_mask": batch.attention_mask}
+    return inputs if isinstance(hf, GPT2LMHeadModel) else inputs | {
+        "token_type_ids": batch.segments
+    }
+
+
+def _layers(hf: PreTrainedModel) -> list[tuple[nn.Module, nn.Module]]:
+    """Of each layer the module that reads all heads' z, and the one that gives the MLP's output."""
+    body: Any = hf
+    if isinstance(hf, GPT2LMHeadModel):
+        return [(block.attn.c_proj, block.mlp) for block in body.transformer.h]
+    return [(b.attention.output.dense, b.output.dense) for b in body.bert.encoder.layer]
 
 
 class Hooks:
     """TransformerLens' own modules with a hook a layer and kind; the full logits are known."""
 
     def __init__(self, case: Case) -> None:
-        self.case, shape = case, case.shape
-        self.encoder: Any = build_encoder(
-            n_layers=shape.n_layers, n_heads=shape.n_heads, d_model=shape.d_model,
-            n_ctx=shape.positions, d_vocab=VOCABULARY,
-        ).requires_grad_(False)
-        nn.Module.to(self.encoder, case.full.device)  # its own ``to`` prints
-        kept = ("embed.", "blocks.")
-        state = {k: v for k, v in case.model.state_dict().items() if k.startswith(kept)}
-        self.encoder.load_state_dict(state, strict=False)
-        self.values = means(case)
+        self.case, self.values = case, means(case)
+        self.body: Any = case.model if case.shape.writes else _encoder(case)
 
     def logits(self, gates: Tensor) -> Tensor:
         """Logits of one gate vector."""
@@ -112,10 +115,13 @@ class Hooks:
 
             name = f"blocks.{layer}"
             hooks += [(f"{name}.attn.hook_z", on_z), (f"{name}.hook_mlp_out", on_mlp)]
-        batch = self.case.batch
-        with self.encoder.hooks(fwd_hooks=hooks):
-            stream = self.encoder.encoder_output(batch.tokens, batch.segments, batch.attention_mask)
-        return self.case.model.classifier(self.case.model.pooler(stream))
+        batch, model = self.case.batch, self.case.model
+        with self.body.hooks(fwd_hooks=hooks):
+            if self.case.shape.writes:
+                return self.body(batch.tokens)
+            assert isinstance(model, HookedClassifier)
+            stream = self.body.encoder_output(batch.tokens, batch.segments, batch.attention_mask)
+            return model.classifier(model.pooler(stream))
 
     def __call__(self, gates: Tensor) -> Result:
         leaf = gates.clone().requires_grad_()
@@ -124,12 +130,27 @@ class Hooks:
         return loss.detach(), slope
 
 
+def _encoder(case: Case) -> nn.Module:
+    """TransformerLens' own encoder with the classifier's weights."""
+    shape = case.shape
+    encoder = build_encoder(
+        n_layers=shape.n_layers, n_heads=shape.n_heads, d_model=shape.d_model,
+        n_ctx=shape.positions, d_vocab=shape.vocabulary,
+    ).requires_grad_(False)
+    nn.Module.to(encoder, case.full.device)  # its own ``to`` prints
+    kept = ("embed.", "blocks.")
+    state = {k: v for k, v in case.model.state_dict().items() if k.startswith(kept)}
+    encoder.load_state_dict(state, strict=False)
+    return encoder
+
+
 class Vmapped:
     """A plain functional encoder under ``torch.func.vmap`` over gate vectors [k, site]."""
 
     def __init__(self, case: Case) -> None:
         self.case, self.values = case, means(case)
         self.weights = {k: v.detach() for k, v in case.model.state_dict().items()}
+        assert isinstance(case.model, HookedClassifier)
         with torch.no_grad():
             self.stream = case.model.embed(case.batch.tokens, case.batch.segments)
         self.full = case.full

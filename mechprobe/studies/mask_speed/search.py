@@ -1,108 +1,140 @@
 """Time to subnetworks of equal quality: the published search beside ours, on one trained model.
 
-The published search (Bhaskar et al. 2024, section 3) runs one subnetwork at a time, with the full
-model and one masked model in every micro-batch, 4 micro-batches a step. What its masks are worth is
-known from complete runs of its rule and schedule, which the engine does with the same numbers; what
-a run costs is its number of steps times the measured seconds of a step as published. Quality is the
-KL from the full model of the binary subnetworks on held-out examples.
+The published search (Bhaskar et al. 2024, section 3) runs one subnetwork at a time; complete runs
+of it are timed, and 12 cost 12 times their mean. Ours trains 12 together. Quality is the KL from
+the full model of the binary subnetworks on held-out examples, all with the same number of closed
+gates, paired over seeds.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from mechprobe.locate.hard_concrete import sample, uniform_noise
+from mechprobe.locate import hard_concrete
 from mechprobe.locate.masks import (
     MaskSettings,
     Member,
     batch_at,
     published_settings,
-    scaled,
     train_masks,
 )
-from mechprobe.runs.checkpoint import Checkpoint
-from mechprobe.runs.files import atomic_write
+from mechprobe.locate.search import rule_settings
+from mechprobe.runs.files import atomic_write, read_json, to_json
+from mechprobe.stats import jaccard_matrix
 from mechprobe.studies.mask_speed.laptop import Laptop, clock
-from mechprobe.studies.mask_speed.rivals import Published
+from mechprobe.studies.mask_speed.published import published_gradients, published_run
 
 Row = dict[str, Any]
+N_OURS = 12
+FILE = "masks-search.json"
+
+
+def searches(sparsity: float) -> dict[str, MaskSettings]:
+    """What is measured, by name: the rule used by default first, and shorter and older ones."""
+    return {
+        f"{rule}, {steps} steps": rule_settings(rule, sparsity, steps)
+        for rule, steps in (
+            ("held", 250), ("held", 100), ("held", 50), ("expected", 500), ("expected", 100),
+        )
+    }  # fmt: skip
 
 
 def learn(
-    laptop: Laptop, settings: MaskSettings, seeds: Sequence[int], sparsity: float,
-    store: Checkpoint | None = None,
+    laptop: Laptop, settings: MaskSettings, seeds: Sequence[int], sparsity: float
 ) -> Row:
     """Masks of some seeds trained together: their quality, and seconds of the search."""
     members = [Member(seed, sparsity) for seed in seeds]
     began = clock()
     log_alpha = train_masks(
         laptop.model, laptop.batches, members, laptop.grid, laptop.baseline, settings,
-        full_logits=laptop.full, store=store,
     )
     seconds = clock() - began
     scores = laptop.score(log_alpha, members, settings)
+    kept = hard_concrete.close_lowest(log_alpha, sparsity)
+    pairs = np.triu_indices(len(members), 1)
     return {
         "steps": settings.steps, "members": len(members), "seconds": seconds,
-        "kl": [s["kl"] for s in scores], "accuracy": [s["accuracy"] for s in scores],
+        "seeds": list(seeds), "kl": [s["kl"] for s in scores],
+        "accuracy": [s["accuracy"] for s in scores],
+        "closed": (~kept).sum(-1).tolist(),
+        "alike": float(jaccard_matrix(kept.numpy())[pairs].mean()) if len(members) > 1 else 1.0,
     }
 
 
 def published_step(laptop: Laptop, sparsity: float, n: int = 24) -> list[float]:
     """Seconds of each of n micro-batches of one subnetwork as published: both models, autograd."""
-    settings = published_settings(sparsity)
-    step = Published(laptop.model, laptop.grid, laptop.stands)
+    settings, n_sites = published_settings(sparsity), len(laptop.grid)
+    gradients = published_gradients(laptop)
+    alpha = torch.full((n_sites,), settings.init, requires_grad=True)
+    optimiser = torch.optim.AdamW([alpha], lr=settings.lr)
     found = []
     for draw in range(n + 2):
         batch = laptop.batches[batch_at(draw, len(laptop.batches), 0)]
-        alpha = torch.full((len(laptop.grid),), settings.init, requires_grad=True)
-        optimiser = torch.optim.AdamW([alpha], lr=settings.lr)
         began = clock()
-        gates = sample(alpha, uniform_noise(0, draw, len(laptop.grid)))
-        _, slope = step(gates.detach(), batch)
-        torch.autograd.backward([gates, 1 - gates.mean()], [slope, torch.tensor(1.0)])
+        gates = hard_concrete.sample(alpha, hard_concrete.uniform_noise(0, draw, n_sites))
+        _, slope = gradients(batch, gates.detach()[None], None)
+        torch.autograd.backward([gates, 1 - gates.mean()], [slope[0], torch.tensor(1.0)])
         optimiser.step()
+        optimiser.zero_grad()
         if draw > 1:
             found.append(clock() - began)
     return found
 
 
-def quality(
-    run: Path, out: Path, sparsity: float, budgets: Sequence[int], n_published: int = 3,
-    n_ours: int = 12,
-) -> None:
-    """Write ours, the published runs and the seconds of a published step, each when it is done."""
-    laptop = Laptop(run)
-    done: dict[str, Any] = {"sparsity": sparsity, "sites": len(laptop.grid)}
+def compare_searches(
+    laptop: Laptop, work: Path, *, sparsity: float = 0.5, n_published: int = 3, repeats: int = 3,
+    done: Callable[[Row], object] = lambda found: None,
+) -> Row:
+    """Ours, its shorter and older forms, and complete published runs, which are resumed.
 
-    def keep() -> None:
-        atomic_write(out / "search.json", json.dumps(done, indent=1).encode())
+    Args:
+        work: folder of what is finished; what lies there is not run again.
+        n_published: complete runs of the published search, seeds 0, 1, ...
+        repeats: times that our default search is timed, each between timed published steps.
+        done: called with what there is so far after each part.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    found: Row = {
+        "sparsity": sparsity, "sites": len(laptop.grid), "threads": torch.get_num_threads(),
+        "torch": torch.__version__, "held_out": len(laptop.data.dev.accept),
+        "published": [], "ours": {}, "published_step": [],
+    }
+    for place, (name, settings) in enumerate(searches(sparsity).items()):
+        rows = []
+        for turn in range(repeats if place == 0 else 1):
+            kept = work / f"{name.replace(', ', '-').replace(' ', '-')}-{sparsity:g}-{turn}.json"
+            if not kept.exists():
+                step = published_step(laptop, sparsity)
+                row = learn(laptop, settings, range(N_OURS), sparsity) | {"published_step": step}
+                atomic_write(kept, to_json(row))
+            rows.append(read_json(kept))
+        found["published_step"] += [second for row in rows for second in row["published_step"]]
+        found["ours"][name] = {
+            **rows[0], "seconds": [row["seconds"] for row in rows], "settings": asdict(settings),
+        }
+        del found["ours"][name]["published_step"]
+        done(found)
+    for seed in range(n_published):
+        found["published"].append(published_run(laptop, seed, sparsity, work))
+        done(found)
+    return found
 
-    done["published_step"] = published_step(laptop, sparsity)
-    done["ours"] = []
-    for steps in budgets:
-        own = scaled(MaskSettings(), steps)
-        done["ours"].append(learn(laptop, own, range(n_ours), sparsity))
-        keep()
-    store = Checkpoint(out / "published.safetensors")
-    settings = published_settings(sparsity)
-    done["published"] = learn(laptop, settings, range(n_published), sparsity, store)
-    done["published"]["accumulation"] = settings.accumulation
-    keep()
+
+def differences(ours: Row, published: Sequence[Row]) -> list[float]:
+    """KL of ours less that of the published search, seed by seed; below 0 ours is better."""
+    kl = dict(zip(ours["seeds"], ours["kl"], strict=True))
+    return [kl[row["seed"]] - row["kl"] for row in published]
 
 
-def summary(found: dict[str, Any]) -> Row:
-    """Seconds to 12 subnetworks, ours at the fewest steps with no higher mean KL."""
-    published = found["published"]
-    step = float(np.median(found["published_step"])) * published["accumulation"]
-    theirs = 12 * published["steps"] * step
-    kl = float(np.mean(published["kl"]))
-    fit = [row for row in found["ours"] if np.mean(row["kl"]) <= kl]
-    best = min(fit, key=lambda row: row["seconds"]) if fit else None
-    return {"published_seconds": theirs, "published_kl": kl, "ours": best,
-            "ratio": theirs / best["seconds"] if best else None}  # fmt: skip
+def ratios(ours: Row, published: Sequence[Row]) -> list[float]:
+    """How many times longer 12 published runs take, for each of them and each time of ours."""
+    return [
+        ours["members"] * row["seconds"] / seconds
+        for row in published for seconds in ours["seconds"]
+    ]

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from mechprobe.gates.baselines import Baseline, mean_baseline
 from mechprobe.locate.hard_concrete import probability_closed, sample
-from mechprobe.models import HookedClassifier, build_classifier, forward, site_grid
+from mechprobe.models import (
+    HookedModel,
+    build_classifier,
+    forward,
+    load_model,
+    site_grid,
+    to_hf,
+)
 from mechprobe.sites import SiteGrid
 from mechprobe.tasks.batches import Batch
 from mechprobe.tasks.metrics import kl
@@ -22,7 +30,7 @@ VOCABULARY = 1_000
 
 @dataclass(frozen=True)
 class Shape:
-    """A BERT-shaped classifier and the batch it reads."""
+    """A BERT-shaped classifier, or a GPT-2-shaped language model, and the batch it reads."""
 
     name: str
     n_layers: int
@@ -30,11 +38,12 @@ class Shape:
     n_heads: int
     positions: int
     batch: int
+    vocabulary: int = VOCABULARY
+    writes: bool = False
 
     def deep(self, n_layers: int) -> Shape:
         """The same with another number of layers."""
-        name = f"{self.name}, {n_layers} layers"
-        return Shape(name, n_layers, self.d_model, self.n_heads, self.positions, self.batch)
+        return replace(self, name=f"{self.name}, {n_layers} layers", n_layers=n_layers)
 
 
 SHAPES = {
@@ -43,6 +52,7 @@ SHAPES = {
         Shape("small", 4, 256, 8, 64, 32),
         Shape("minilm", 6, 384, 12, 64, 32),
         Shape("bert-base", 12, 768, 12, 128, 32),
+        Shape("gpt2", 12, 768, 12, 64, 4, vocabulary=50_257, writes=True),
         Shape("sweep", 12, 256, 8, 64, 8),
     )
 }
@@ -53,13 +63,13 @@ class Case:
 
     def __init__(self, shape: Shape, device: str = "cpu", seed: int = 0) -> None:
         self.shape = shape
-        self.model: HookedClassifier = build_classifier(
-            ("no", "yes"), None, n_layers=shape.n_layers, n_heads=shape.n_heads,
-            d_model=shape.d_model, n_ctx=shape.positions, d_vocab=VOCABULARY, seed=seed,
-        ).to(device).requires_grad_(False)
+        made = _writer(shape, seed) if shape.writes else _classifier(shape, seed)
+        self.model: HookedModel = made[0].to(device).requires_grad_(False)
+        self.hf: PreTrainedModel = made[1].requires_grad_(False)
+        nn.Module.to(self.hf, device)
         generator = torch.Generator().manual_seed(seed)
         size = (shape.batch, shape.positions)
-        tokens = torch.randint(0, VOCABULARY, size, generator=generator)
+        tokens = torch.randint(0, shape.vocabulary, size, generator=generator)
         one = torch.ones(size, dtype=torch.long)
         index = torch.arange(shape.batch)
         self.batch: Batch = Batch(tokens, 0 * one, one, 0 * index, index).to(device)
@@ -98,3 +108,28 @@ class Case:
             some = torch.randperm(mlps, generator=self.generator)
             row[heads + some[: round(share * mlps)]] = True
         return closed
+
+
+def _classifier(shape: Shape, seed: int) -> tuple[HookedModel, PreTrainedModel]:
+    """A classifier and the same as a Hugging Face module."""
+    model = build_classifier(
+        ("no", "yes"), None, n_layers=shape.n_layers, n_heads=shape.n_heads,
+        d_model=shape.d_model, n_ctx=shape.positions, d_vocab=shape.vocabulary, seed=seed,
+    )
+    return model, to_hf(model)
+
+
+def _writer(shape: Shape, seed: int) -> tuple[HookedModel, PreTrainedModel]:
+    """A language model and the Hugging Face module that it was made from.
+
+    Attention is written out: pyvene changes its result in place, which torch's fused one forbids.
+    """
+    config = GPT2Config(
+        n_layer=shape.n_layers, n_head=shape.n_heads, n_embd=shape.d_model,
+        n_positions=shape.positions, vocab_size=shape.vocabulary, bos_token_id=0, eos_token_id=0,
+    )
+    config._attn_implementation = "eager"
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        module = GPT2LMHeadModel(config).eval()
+    return load_model(module), module

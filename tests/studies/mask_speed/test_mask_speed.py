@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 import pytest
-import torch
 
 from mechprobe.cli import main
+from mechprobe.errors import InputError
 from mechprobe.gates.engine import Engine
-from mechprobe.studies.mask_speed import command
+from mechprobe.studies.mask_speed import command, rival_pyvene
 from mechprobe.studies.mask_speed.measure import arithmetic, compare, rounds, rows_of
-from mechprobe.studies.mask_speed.report import keep, page
+from mechprobe.studies.mask_speed.record import MARKS, Record
+from mechprobe.studies.mask_speed.report import readme_lines
 from mechprobe.studies.mask_speed.rivals import Hooks, Published, Vmapped, means
 from mechprobe.studies.mask_speed.shapes import SHAPES, Case, Shape
+from tests.gates.work import work_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = Shape("small", 2, 16, 2, 5, 3)
@@ -29,7 +33,7 @@ def test_the_rivals_give_the_engine_s_numbers(case):
     engine = Engine(case.model, case.grid, case.baseline)
     losses, slopes = engine.gradients(case.batch, gates, case.loss, wanted=wanted)
     assert slopes.abs().max() > 0
-    published = Published(case.model, case.grid, means(case))
+    published = Published(case.hf, case.grid, means(case))
     hooks = Hooks(case)
     for k in range(3):
         compare(published(gates[k], case.batch), (losses[k], slopes[k]), wanted[k])
@@ -38,6 +42,21 @@ def test_the_rivals_give_the_engine_s_numbers(case):
     compare((found[0][1], found[1][1]), (losses[1], slopes[1]), wanted[1])
     with pytest.raises(AssertionError):
         compare((losses[0], slopes[0] * 1.1), (losses[0], slopes[0]), wanted[0])
+
+
+def test_on_a_language_model_too():
+    """Written-out GPT-2, TransformerLens' hooks and the engine agree; pyvene where it is there."""
+    case = Case(Shape("written", 2, 16, 2, 5, 3, vocabulary=30, writes=True))
+    gates = case.gates(2, 0.5)
+    wanted = (gates > 0) & (gates < 1)
+    engine = Engine(case.model, case.grid, case.baseline)
+    losses, slopes = engine.gradients(case.batch, gates, case.loss, wanted=wanted)
+    assert slopes.abs().max() > 0
+    compare(Published(case.hf, case.grid, means(case))(gates[1], case.batch),
+            (losses[1], slopes[1]), wanted[1])  # fmt: skip
+    compare(Hooks(case)(gates[1]), (losses[1], slopes[1]), wanted[1])
+    if rival_pyvene.installed():
+        compare(rival_pyvene.Pyvene(case)(gates[1]), (losses[1], slopes[1]), wanted[1])
 
 
 def test_closed_gates_are_in_equal_proportion_and_differ_between_members():
@@ -50,27 +69,16 @@ def test_closed_gates_are_in_equal_proportion_and_differ_between_members():
     assert not (case.gates(2, 0.0) == 0).any()
 
 
-def test_arithmetic_counts_what_the_engine_multiplies(monkeypatch):
-    from mechprobe.gates import engine_attention, engine_mlp
-
-    shape = Shape("counted", 3, 32, 4, 6, 4)
+@pytest.mark.parametrize("writes", [False, True])
+def test_arithmetic_counts_what_the_engine_multiplies(writes):
+    shape = Shape("counted", 3, 32, 4, 6, 4, vocabulary=40, writes=writes)
     case = Case(shape)
-    work = []
-
-    def counted(x, weight, bias=None):
-        work.append(2 * x.numel() * weight.shape[0])
-        return torch.nn.functional.linear(x, weight, bias)
-
     gates = case.gates(2, 0.0).clamp(max=0.9)
     engine = Engine(case.model, case.grid, case.baseline, remember=2**20)
-    engine.gradients(case.batch, gates, case.loss)
-    for module in (engine_attention, engine_mlp):
-        monkeypatch.setattr(module, "product", counted)
-    engine.gradients(case.batch, gates, case.loss)
-    # the rest of it: scores and patterns; the last layer's queries and MLP at one position
-    attention = 2 * 2 * (shape.n_layers - 2) * 6 * shape.batch * shape.positions**2 * shape.d_model
-    expected = arithmetic(shape, gates) - attention
-    assert 0.9 * expected < sum(work) < 1.25 * expected
+    engine.gradients(case.batch, gates, case.loss)  # from now on the first layer is remembered
+    work = work_of(lambda: engine.gradients(case.batch, gates, case.loss))
+    expected = arithmetic(shape, gates)
+    assert 0.85 * expected < 2 * (work.linear + work.batched) < 1.25 * expected
 
 
 def test_ratios_are_taken_within_a_round(monkeypatch):
@@ -83,21 +91,49 @@ def test_ratios_are_taken_within_a_round(monkeypatch):
     assert calls == ["a", "b"] * 3
 
 
-def test_the_table_keeps_older_rows_and_replaces_the_same_setting(tmp_path):
-    about = {"task": "subnetwork-step", "shape": "small", "layers": 4, "closed": 0.5, "k": 8}
-    row = about | {"implementation": "engine", "seconds": 0.1, "seconds_low": 0.1,
-                   "seconds_high": 0.1, "ratio": 1.0, "ratio_low": 1.0, "ratio_high": 1.0,
-                   "share": 0.5}  # fmt: skip
-    other = row | {"implementation": "hooks", "seconds": 0.4, "ratio": 4.0, "share": None}
-    keep(tmp_path, [row, other], "cpu", 1)
-    keep(tmp_path, [row | {"closed": 0.7}], "cpu", 1)
-    table = keep(tmp_path, [row | {"seconds": 0.2}, other | {"ratio": 2.0}], "cpu", 1)
-    assert len(table) == 3
+ABOUT = {"task": "subnetwork-step", "shape": "small", "layers": 4, "closed": 0.5, "k": 8}
+ROW = ABOUT | {"implementation": "engine", "seconds": 0.1, "seconds_low": 0.1, "seconds_high": 0.1,
+               "ratio": 1.0, "ratio_low": 1.0, "ratio_high": 1.0, "share": 0.5}  # fmt: skip
+OTHER = ROW | {"implementation": "published", "seconds": 0.4, "ratio": 4.0, "share": None}
+
+
+def test_the_record_keeps_older_rows_and_replaces_the_same_setting(tmp_path):
+    Record(tmp_path, repeats=1).add([ROW, OTHER])
+    Record(tmp_path, repeats=1).add([ROW | {"closed": 0.7}])
+    record = Record(tmp_path, repeats=1)
+    record.add([ROW | {"seconds": 0.2}, OTHER | {"ratio": 2.0}])
+    assert len(record.table) == 3
     assert len(pd.read_csv(tmp_path / "masks.csv")) == 3
-    text = page(table)
-    assert "| 50% | 200 [100, 100]" in text
-    assert "2.0 [1.0, 1.0] | not measured |" in text
+    text = (tmp_path / "masks.md").read_text()
+    assert text == record.page()
+    assert re.search(r"\| 50% \| 8 \| 1 \| 20\d\d-\d\d-\d\d \| 200 \[100, 100\]", text)
+    assert "| 2.0 [1.0, 1.0] | not measured |" in text
     assert "On a GPU: not measured." in text
+
+
+def test_the_readme_s_table_is_the_record_s(tmp_path):
+    record, readme = Record(tmp_path), tmp_path / "README.md"
+    record.add([ROW, OTHER])
+    with pytest.raises(InputError, match="needs one <!-- masks -->"):
+        record.show_in(readme)
+    readme.write_text(f"before\n{MARKS[0]}\nold\n{MARKS[1]}\nafter\n")
+    record.show_in(readme)
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    small = "| small: 4 layers, d 256, 8 heads, 32 x 64 tokens | 50 % | 4.0 [1.0, 1.0] |"
+    assert small + " not measured | not measured | not measured |" in text
+    assert "| any, on a GPU | | not measured |" in text
+    assert readme_lines(Record(tmp_path).table, None) == text.splitlines()[2:-2]
+
+
+def test_the_readme_shows_the_record(repo):
+    record = Record(repo / "benchmarks" / "results")
+    text = (repo / "README.md").read_text(encoding="utf-8")
+    shown = text[text.index(MARKS[0]) + len(MARKS[0]) : text.index(MARKS[1])].strip()
+    assert shown == "\n".join(readme_lines(record.table, record.search))
+    assert (repo / "benchmarks" / "results" / "masks.md").read_text() == record.page()
 
 
 def test_the_command_refuses_what_cannot_be_measured(capsys):
@@ -105,6 +141,8 @@ def test_the_command_refuses_what_cannot_be_measured(capsys):
     assert main(["bench", "masks", "--closed", "1.5"]) == 2
     assert "shares from 0 to below 1" in capsys.readouterr().err
     assert main(["bench", "masks", "--repeats", "0"]) == 2
+    assert main(["bench", "masks", "--readme", "README.md"]) == 2
+    assert "--readme shows a record" in capsys.readouterr().err
 
 
 def test_the_command_writes_what_it_prints(tmp_path, monkeypatch, capsys):
