@@ -21,7 +21,7 @@ from mechprobe.show.content import (
 )
 from mechprobe.show.document import Part, badge, document, verdict_counts
 from mechprobe.show.page import element, figure, join, prose, source, table, text
-from mechprobe.show.report import CONFIG, NAME, plain
+from mechprobe.show.report import CONFIG, NAME, claim_files, plain
 
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
@@ -84,7 +84,7 @@ def _page(study: str, runs: Sequence[_Run], beside: Path) -> str:
         section.title for run in runs for section in run.content.sections
     )
     parts = [
-        Part("verdicts", "Verdicts", _verdicts(runs)),
+        Part("verdicts", "Verdicts", _verdicts(runs, beside)),
         Part("settings", "Settings that differ", _differences(runs, beside)),
         *(
             Part(f"section-{i}", title, _section(title, runs, beside))
@@ -100,7 +100,7 @@ def _page(study: str, runs: Sequence[_Run], beside: Path) -> str:
     return document(title, element("h1", text(title)) + told, parts, footer)
 
 
-def _verdicts(runs: Sequence[_Run]) -> str:
+def _verdicts(runs: Sequence[_Run], beside: Path) -> str:
     told = [{_words(claim): claim for claim in run.content.claims} for run in runs]
     pairs = [[one.get(key) for one in told] for key in dict.fromkeys((*told[0], *told[1]))]
     both = [pair for pair in pairs if None not in pair]
@@ -108,7 +108,7 @@ def _verdicts(runs: Sequence[_Run]) -> str:
     lead = f"{moved} of the {len(both)} claims in both runs get another verdict"
     lead += ": they come first." if moved else "."
     order = sorted(pairs, key=lambda pair: not _moved(pair))
-    return element("p", lead) + join(_claims(pair, runs) for pair in order)
+    return element("p", lead) + join(_claims(pair, runs, beside) for pair in order)
 
 
 def _words(claim: Claim) -> str:
@@ -120,12 +120,14 @@ def _moved(pair: Sequence[Claim | None]) -> bool:
     return len({claim.verdict for claim in pair if claim is not None}) == len(pair) > 1
 
 
-def _claims(pair: Sequence[Claim | None], runs: Sequence[_Run]) -> str:
+def _claims(pair: Sequence[Claim | None], runs: Sequence[_Run], beside: Path) -> str:
     told = dict.fromkeys(claim.claim for claim in pair if claim is not None)
     papers = dict.fromkeys(claim.paper for claim in pair if claim is not None and claim.paper)
     cells = [
         element("p", "not among this run's claims") if claim is None else
-        badge(claim.verdict) + element("p", prose(claim.numbers)) for claim in pair
+        badge(claim.verdict) + element("p", prose(claim.numbers))
+        + claim_files(claim, run.folder, beside)
+        for run, claim in zip(runs, pair, strict=True)
     ]
     paper = join(element("p", "Paper: " + prose(one), class_="source") for one in papers)
     head = element("h3", " / ".join(map(prose, told)))

@@ -16,12 +16,17 @@ VERDICTS = ("held", "did not hold", "not testable here")
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim, its verdict in this run, the numbers behind it, and what the paper reported."""
+    """A claim, its verdict in this run, the numbers behind it, and what the paper reported.
+
+    Attributes:
+        files: of the run, where the numbers come from.
+    """
 
     claim: str
     verdict: str
     numbers: str
     paper: str
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,10 @@ def picture_file(rel: str) -> str:
 
 
 def _content(raw: Mapping[str, Any]) -> Content:
-    claims = tuple(Claim(**{k: _text(v) for k, v in claim.items()}) for claim in raw["claims"])
+    claims = tuple(
+        Claim(**{k: _texts(v) if k == "files" else _text(v) for k, v in claim.items()})
+        for claim in raw["claims"]
+    )
     for claim in claims:
         if claim.verdict not in VERDICTS:
             raise ValueError(f"verdict {claim.verdict!r} is none of {VERDICTS}")

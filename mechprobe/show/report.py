@@ -44,7 +44,7 @@ def build_report(folder: str | Path) -> Path:
     content = read_content(folder)
     panels: dict[str, Panel] = {}
     parts = [
-        Part("verdicts", "Verdicts", _verdicts(content)),
+        Part("verdicts", "Verdicts", _verdicts(content, folder)),
         *(
             Part(f"section-{i}", section.title, _section(folder, section, panels))
             for i, section in enumerate(content.sections, start=1)
@@ -61,22 +61,31 @@ def build_report(folder: str | Path) -> Path:
     return atomic_write(folder / NAME, page.encode())
 
 
-def _verdicts(content: Content) -> str:
+def _verdicts(content: Content, folder: Path) -> str:
     summary = join(element("p", prose(line)) for line in content.summary)
     told = element(
-        "p", f"These words and numbers stand in {_file(FILE)}; the tables below hold what they "
-        "are made from.", class_="source",
+        "p", f"The words and numbers of this section stand in {_file(FILE)}.", class_="source",
     )
-    return element("div", summary, class_="summary") + join(map(_claim, content.claims)) + told
+    claims = join(_claim(claim, folder) for claim in content.claims)
+    return element("div", summary, class_="summary") + claims + told
 
 
-def _claim(claim: Claim) -> str:
+def _claim(claim: Claim, folder: Path) -> str:
     facts = join(
         element("div", element("dt", name) + element("dd", prose(value)))
         for name, value in (("This run", claim.numbers), ("Paper", claim.paper)) if value
     )
     inner = badge(claim.verdict) + element("h3", prose(claim.claim)) + element("dl", facts)
+    inner += claim_files(claim, folder, folder)
     return element("article", inner, class_=f"claim {BADGES[claim.verdict][0]}")
+
+
+def claim_files(claim: Claim, folder: Path, beside: Path) -> str:
+    """Links from a page in the folder ``beside`` to the files a claim's numbers come from."""
+    if not claim.files:
+        return ""
+    links = ", ".join(source(file, inside(folder, file), beside) for file in claim.files)
+    return element("p", f"Numbers from {links}", class_="source")
 
 
 def _section(folder: Path, section: Section, panels: dict[str, Panel]) -> str:

@@ -23,7 +23,8 @@ def content() -> dict:
         "title": "Lines", "question": "Are they straight?",
         "summary": ["Most are.", "See `5.1`."],
         "claims": [
-            {"claim": "first claim", "verdict": "held", "numbers": "3 of 4", "paper": "4 of 4"},
+            {"claim": "first claim", "verdict": "held", "numbers": "3 of 4", "paper": "4 of 4",
+             "files": ["tables/lines.csv"]},
             {"claim": "second claim", "verdict": "did not hold", "numbers": "0 of 4", "paper": ""},
             {"claim": "third claim", "verdict": "not testable here", "numbers": "", "paper": "x"},
         ],

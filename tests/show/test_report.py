@@ -65,6 +65,13 @@ def test_verdicts_come_first_and_are_counted(run_folder):
     assert "5.1" in page.texts("code")
 
 
+def test_a_claim_links_to_the_files_its_numbers_come_from(run_folder):
+    page = build_report(run_folder).read_text(encoding="utf-8")
+    first, second = page.split("<article")[1:3]
+    assert 'Numbers from <a href="tables/lines.csv">tables/lines.csv</a>' in first
+    assert "Numbers from" not in second
+
+
 def test_the_table_shows_words_as_words_and_numbers_alike(run_folder):
     page = _page(run_folder)
     assert page.texts("th") == ["head", "out of domain", "sparsity", "seed", "in core", "p"]
@@ -184,6 +191,8 @@ def test_what_is_missing_or_damaged_is_named(run_folder, change, said):
         (("claims", 0), {"claim": "x"}, "report.json is damaged"),
         (("summary",), "one text", "a list of texts was expected"),
         (("title",), None, "a text was expected"),
+        (("claims", 0, "files"), "tables/lines.csv", "a list of texts was expected"),
+        (("claims", 0, "files"), ["../x.csv"], "outside the run folder"),
         (("sections", 0, "tables", 0, "file"), "../../secret.csv", "outside the run folder"),
         (("sections", 0, "figures", 0, "file"), "/etc/hostname.png", "outside the run folder"),
     ],

@@ -24,8 +24,9 @@ from mechprobe.studies.abstraction.effects import (
 )
 from mechprobe.studies.abstraction.pictures import draw
 from mechprobe.studies.abstraction.settings import Settings
+from mechprobe.studies.abstraction.sources import SOURCES
 from mechprobe.studies.abstraction.timeline import point_steps, timeline
-from mechprobe.studies.claims import Claim, percent
+from mechprobe.studies.claims import Claim, percent, traced
 from mechprobe.studies.report_parts import Parts, write_tables
 
 QUESTION = (
@@ -58,7 +59,10 @@ def write_results(settings: Settings, run: Run, found: Found, command: str | Non
         tables["mutations"] = mutation_table(settings, found)
     paths = write_tables(run, tables)
     drawn = draw(settings, run, tables["procedures"], tables["gains"], [t for t, _ in times])
-    claims = judge_all(settings, run, found, tried, first, times, tables.get("mutations"))
+    claims = traced(
+        judge_all(settings, run, found, tried, first, times, tables.get("mutations")),
+        SOURCES, run.folder,
+    )
     run.write_json("report.json", {
         "title": f"Abstraction: {settings.preset} preset, {settings.card}, probe {settings.probe}",
         "question": QUESTION,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from mechprobe.runs import Run
+from mechprobe.studies.claims import traced
 from mechprobe.studies.heuristic_core.analysis import view_file
 from mechprobe.studies.heuristic_core.data import StudyData
 from mechprobe.studies.heuristic_core.judge import judge_all
@@ -12,6 +13,7 @@ from mechprobe.studies.heuristic_core.pictures import draw
 from mechprobe.studies.heuristic_core.results import Results, gather, searched_sparsities
 from mechprobe.studies.heuristic_core.search import mask_settings
 from mechprobe.studies.heuristic_core.settings import Settings
+from mechprobe.studies.heuristic_core.sources import SOURCES
 from mechprobe.studies.heuristic_core.verdict import percent
 from mechprobe.studies.report_parts import Parts, write_tables
 
@@ -26,13 +28,13 @@ def write_results(settings: Settings, data: StudyData, run: Run, command: str | 
     results = gather(settings, data, run)
     tables = write_tables(run, gathered_tables(results))
     drawn = draw(settings, results, run, data.score_groups)
-    claims = [claim.as_dict() for claim in judge_all(settings, results)]
+    claims = traced(judge_all(settings, results), SOURCES, run.folder)
     run.write_json("report.json", {
         "title": f"The heuristic core: {settings.preset} preset, {data.task.name}"
         + ("" if settings.arch == "encoder" else f", {settings.arch}"),
         "question": QUESTION,
         "summary": summary(settings, results),
-        "claims": claims,
+        "claims": [claim.as_dict() for claim in claims],
         "sections": sections(settings, results, tables, drawn, views(results, run)),
         "notes": notes(settings, data),
         "command": command or "",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pandas as pd
 
 from mechprobe.runs import Run
+from mechprobe.studies.claims import traced
 from mechprobe.studies.hierarchy.bars import bar_table
 from mechprobe.studies.hierarchy.judge import judge_all
 from mechprobe.studies.hierarchy.pictures import draw
 from mechprobe.studies.hierarchy.results import Results, gather, rise_then_fall
 from mechprobe.studies.hierarchy.settings import Settings
+from mechprobe.studies.hierarchy.sources import SOURCES
 from mechprobe.studies.hierarchy.verdict_training import all_final, compressed
 from mechprobe.studies.report_parts import Parts, write_tables
 
@@ -29,7 +31,10 @@ def write_results(settings: Settings, run: Run, command: str | None) -> None:
         "title": f"Hierarchical filtering: {settings.preset} preset",
         "question": QUESTION,
         "summary": summary(results),
-        "claims": [claim.as_dict() for claim in judge_all(settings, results)],
+        "claims": [
+            claim.as_dict()
+            for claim in traced(judge_all(settings, results), SOURCES, run.folder)
+        ],
         "sections": sections(results, tables, drawn),
         "notes": notes(settings),
         "command": command or "",

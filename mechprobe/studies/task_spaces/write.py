@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 
 from mechprobe.runs import Run
-from mechprobe.studies.claims import percent
+from mechprobe.studies.claims import percent, traced
 from mechprobe.studies.task_spaces import growth, tables
 from mechprobe.studies.task_spaces.pictures import draw
 from mechprobe.studies.task_spaces.results import Results
 from mechprobe.studies.task_spaces.settings import Settings
+from mechprobe.studies.task_spaces.sources import SOURCES
 from mechprobe.studies.task_spaces.verdict import judge_all
 from mechprobe.tasks.blimp import load_reference
 
@@ -32,7 +33,10 @@ def write_results(settings: Settings, results: Results, run: Run, command: str |
         "title": f"Task spaces: {settings.preset} preset, {len(results.pairs)} paradigms",
         "question": QUESTION,
         "summary": summary(settings, results, found),
-        "claims": [claim.as_dict() for claim in judge_all(settings, results, found)],
+        "claims": [
+            claim.as_dict()
+            for claim in traced(judge_all(settings, results, found), SOURCES, run.folder)
+        ],
         "sections": sections(settings, files, drawn),
         "notes": notes(settings, results),
         "command": command or "",

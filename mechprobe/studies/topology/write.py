@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
 
 from mechprobe.runs import Run
+from mechprobe.studies.claims import traced
 from mechprobe.studies.topology import published
 from mechprobe.studies.topology.gains import condition_table, model_table
 from mechprobe.studies.topology.pictures import draw
@@ -24,6 +24,7 @@ from mechprobe.studies.topology.results import (
     wide_table,
 )
 from mechprobe.studies.topology.settings import EWT, OWN, Settings
+from mechprobe.studies.topology.sources import SOURCES
 from mechprobe.studies.topology.verdict import judge_all
 
 QUESTION = (
@@ -42,7 +43,9 @@ def write_results(results: Results, run: Run, command: str | None) -> None:
         "title": f"Tree topology: {settings.preset} preset, {named(settings)}",
         "question": QUESTION,
         "summary": summary(results),
-        "claims": [asdict(claim) for claim in judge_all(results)],
+        "claims": [
+            claim.as_dict() for claim in traced(judge_all(results), SOURCES, run.folder)
+        ],
         "sections": sections(results, tables, drawn),
         "notes": notes(results),
         "command": command or "",

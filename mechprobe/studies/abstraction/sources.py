@@ -1,0 +1,11 @@
+"""Which tables of a run the numbers of each claim come from, by how the claim begins."""
+
+SOURCES = {
+    "Positive control": ("procedures", "first-tasks"),
+    "The model reuses the concept": ("gains", "procedures", "sets"),
+    "Training memorises first": ("change-points", "memorise-then-abstract"),
+    "Generalisation rests on a few heads": ("heads-*-set-*", "closing-top-set-*"),
+    "The heads of generalisation": ("head-layers-set-*",),
+    "The concept survives mutations": ("mutations",),
+    "Generic pretraining": ("procedures",),
+}
