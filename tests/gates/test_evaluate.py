@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 
 from mechprobe.errors import InputError
 from mechprobe.gates.baselines import mean_baseline, zero_baseline
+from mechprobe.gates.engine import Engine, EngineFallback
 from mechprobe.gates.evaluate import evaluate
 from mechprobe.gates.reference import gated_logits
 from mechprobe.models import forward, site_grid
@@ -27,6 +30,37 @@ def model(tiny_classifier):
 @pytest.fixture(scope="module")
 def batches(random_batch):
     return [random_batch(5, 7, seed=1, first=3), random_batch(4, 6, 3)]
+
+
+def test_what_the_engine_does_not_know_goes_by_hooks_after_one_warning(tiny_classifier, batches):
+    model = tiny_classifier()
+    grid = site_grid(model)
+    baseline = zero_baseline()
+    gates = torch.rand(3, len(grid), generator=torch.Generator().manual_seed(0))
+    expected = evaluate(model, batches, gates, grid, baseline, first_logit)
+    model.cfg.experts_per_token = 2  # which these blocks do not read, nor the engine know
+    with pytest.warns(EngineFallback, match="experts_per_token=2") as warned:
+        out = evaluate(model, batches, gates, grid, baseline, first_logit)
+    assert len(warned) == 1
+    np.testing.assert_allclose(out, expected, atol=1e-6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        told = evaluate(model, batches, gates, grid, baseline, first_logit, engine=False)
+    np.testing.assert_array_equal(told, out)
+
+
+def test_an_engine_made_before_is_used(model, batches, monkeypatch):
+    grid = site_grid(model)
+    baseline = mean_baseline(model, batches, grid)
+    gates = torch.rand(2, len(grid), generator=torch.Generator().manual_seed(0))
+    expected = evaluate(model, batches, gates, grid, baseline, first_logit)
+    engine = Engine(model, grid, baseline)
+    ran = []
+    run = engine.outcomes
+    monkeypatch.setattr(engine, "outcomes", lambda *a, **k: ran.append(1) or run(*a, **k))
+    out = evaluate(model, batches, gates, grid, baseline, first_logit, engine=engine)
+    np.testing.assert_array_equal(out, expected)
+    assert len(ran) == len(batches)
 
 
 def test_every_gate_vector_on_every_example(model, batches):
