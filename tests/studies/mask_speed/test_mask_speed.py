@@ -11,7 +11,7 @@ from mechprobe.cli import main
 from mechprobe.errors import InputError
 from mechprobe.gates.engine import Engine
 from mechprobe.studies.mask_speed import command, rival_pyvene
-from mechprobe.studies.mask_speed.measure import arithmetic, compare, rounds, rows_of
+from mechprobe.studies.mask_speed.measure import arithmetic, compare, peak_memory, rounds, rows_of
 from mechprobe.studies.mask_speed.record import MARKS, Record
 from mechprobe.studies.mask_speed.report import readme_lines
 from mechprobe.studies.mask_speed.rivals import Hooks, Published, Vmapped, means
@@ -79,6 +79,17 @@ def test_arithmetic_counts_what_the_engine_multiplies(writes):
     work = work_of(lambda: engine.gradients(case.batch, gates, case.loss))
     expected = arithmetic(shape, gates)
     assert 0.85 * expected < 2 * (work.linear + work.batched) < 1.25 * expected
+
+
+def test_peak_memory_sees_what_was_freed_before_and_what_is_freed_after():
+    def run():
+        torch.ones(40, 2**18)
+
+    run()
+    found = peak_memory(run)
+    if found is None:
+        pytest.skip("this system does not reset its high-water mark")
+    assert 35 < found < 60
 
 
 def test_ratios_are_taken_within_a_round(monkeypatch):
