@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mechprobe import __version__
-from mechprobe.cli import listing, pretrain, report, run, selfcheck
+from mechprobe.cli import listing, pretrain, report, run, selfcheck, sweep
 from mechprobe.cli.parser import DATA, Parser, check_folder
 from mechprobe.errors import InputError
 from mechprobe.locate import command as locate_command
 from mechprobe.studies import STUDIES, Study, choose, nearest, option
 from mechprobe.studies.mask_speed import command as bench_command
 
-COMMANDS = ("list", "run", "report", "locate", "selfcheck", "pretrain", "bench")
+COMMANDS = (
+    "list", "run", "sweep", "gather", "report", "locate", "selfcheck", "pretrain", "bench",
+)
 OWN = ("--preset", "--out", "--dry-run", "--record", "--help")
 
 
@@ -52,6 +54,10 @@ def dispatch(words: list[str]) -> int:
             return listing.list_all()
         case "report":
             return report.run(given)
+        case "sweep":
+            return sweep.run(given, words)
+        case "gather":
+            return sweep.gather(given, words)
         case "selfcheck":
             return selfcheck.run(given)
         case "locate":
@@ -85,6 +91,14 @@ def build_parser(study: Study | None = None, words: Sequence[str] = ()) -> Parse
         )
         if study is not None and known == study:
             run.add_options(options, study, words)
+    sweep.add_options(commands.add_parser(
+        "sweep", help="run a study over seeds and settings, on many processes or machines",
+        allow_abbrev=False,
+    ))
+    sweep.add_gather_options(commands.add_parser(
+        "gather", help="put the shares of a sweep together: reports, and tables of all its runs",
+        allow_abbrev=False,
+    ))
     trains = commands.add_parser(
         "pretrain", help="train a small language model on text files", allow_abbrev=False
     )

@@ -10,6 +10,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
+from mechprobe.errors import InputError
 from mechprobe.studies import option
 
 
@@ -25,6 +26,29 @@ def add_setting(group: Any, field: dataclasses.Field, hint: Any, value: Any) -> 
         metavar = {int: "N", float: "X"}.get(kind, "TEXT")
         extra = {"nargs": "*"} if many else {}
         group.add_argument(option(field.name), type=convert, metavar=metavar, **common, **extra)
+
+
+def read_values(hint: Any, name: str, text: str) -> tuple[Any, ...]:
+    """Values of a setting separated by commas; those of a list are words.
+
+    Raises:
+        InputError: a word that is no value of this setting.
+    """
+    kind, many, optional = _kind(hint)
+    convert = _switch if kind is bool else _converter(kind, optional)
+    try:
+        return tuple(
+            tuple(convert(word) for word in part.split()) if many else convert(part.strip())
+            for part in text.split(",")
+        )
+    except argparse.ArgumentTypeError as error:
+        raise InputError(f"--set {name}={text}: {error}") from None
+
+
+def _switch(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"
 
 
 def _kind(hint: Any) -> tuple[type, bool, bool]:

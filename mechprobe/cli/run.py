@@ -63,7 +63,7 @@ def run(study: Study, given: argparse.Namespace, words: list[str]) -> int:
         print(f"mechprobe: data from {data} ({DATA}); --data-dir none takes the hub",
               file=sys.stderr)
     if given.dry_run:
-        settings = settings if "device" in given else _on_this_machine(settings)
+        settings = settings if "device" in given else on_this_machine(settings)
         study.check(settings)
         print(study.dry_run(settings))
         return 0
@@ -96,7 +96,7 @@ def settings_of(study: Study, given: argparse.Namespace) -> Any:
     return settings
 
 
-def _on_this_machine(settings: Any) -> Any:
+def on_this_machine(settings: Any) -> Any:
     """For a dry run, the CPU in place of a preset's GPU that is not here."""
     import torch
 

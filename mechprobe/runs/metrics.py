@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,8 @@ def fold(folder: Path, order: Sequence[str] = ()) -> None:
         atomic_write(folder / FILE, _lines(ordered))
     for part in parts:
         part.unlink(missing_ok=True)
+    with suppress(OSError):
+        (folder / PARTS).rmdir()
 
 
 def _joined(folder: Path, unit: str | None = None) -> list[dict[str, Any]]:

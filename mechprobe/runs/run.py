@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -75,6 +76,7 @@ class Run:
         try:
             if lock.alone:
                 files.sweep_drafts(folder)
+                shutil.rmtree(folder / _CLAIMS, ignore_errors=True)
                 fold(folder)
             run = cls(folder, settle(folder, describe(config), free), lock, shared=shared)
             if shared and lock.alone:

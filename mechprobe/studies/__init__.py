@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mechprobe.errors import InputError
+
+if TYPE_CHECKING:
+    from mechprobe.runs import Unit
 
 
 @dataclass(frozen=True)
 class Study:
-    """A study: a package of modules ``settings`` (no torch), ``check``, ``cost``, ``study``."""
+    """A study: a package of modules ``settings`` (no torch), ``check``, ``cost``, ``units``,
+    ``study``."""
 
     name: str
     package: str
@@ -68,6 +73,18 @@ class Study:
     def run(self, settings: Any, out: Path, *, command: str | None = None) -> Path:
         """Run or resume it in a folder; returns the path of the report."""
         return self._module("study").run(settings, out, command=command)
+
+    def units(self, settings: Any) -> list[Unit]:
+        """The pieces of work of a run, in an order in which each comes after what it needs."""
+        return self._module("units").units(settings)
+
+    def opened(self, settings: Any, out: Path, *, shared: bool = False) -> AbstractContextManager:
+        """What the units of a run are given, its run folder among it; ``run`` raises the same."""
+        return self._module("study").opened(settings, out, shared=shared)
+
+    def finish(self, at: Any, command: str | None = None) -> Path:
+        """Tables, figures and the report of a run whose units are all there; the report's path."""
+        return self._module("study").finish(at, command)
 
     def _module(self, name: str) -> ModuleType:
         return import_module(f"{self.package}.{name}")

@@ -1,0 +1,1 @@
+"""A study over a grid of settings: its runs' units as jobs of many processes or machines."""
