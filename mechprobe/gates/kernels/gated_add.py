@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mechprobe.gates.kernels import cuda_sources
+
 Found = tuple[Tensor, Tensor]
 
 
@@ -31,6 +33,10 @@ def add_gated(
         gates: one a vector; 0 where it is not in ``members``.
         stand: what a closed gate puts in place, the same for all vectors; None: nothing.
     """
+    if own is not None and members and cuda_sources.wanted(stream, own, gates, stand):
+        launch, out = cuda_sources.gated_add(stream, own, gates, stand, members)
+        cuda_sources.run(launch)
+        return out
     n, g = len(gates), gates[:, None, None, None].to(stream)
     if own is not None and len(members) == n:
         out = torch.addcmul(stream, own.to(stream), g)
@@ -60,6 +66,11 @@ def add_gated_back(
     Args:
         own: as in ``add_gated``; only read where ``into_gates``.
     """
+    both = into_own and into_gates and own is not None and len(own) == len(members) > 0
+    if both and cuda_sources.wanted(grad, own, gates, stand):
+        launch, filled = cuda_sources.gated_add_backward(grad, own, gates, stand, members)
+        cuda_sources.run(launch)
+        return filled
     every, some = members == tuple(range(len(gates))), list(members)
     found = gates.new_zeros(len(gates), grad.shape[1])
     taken, g = (grad, gates) if every else (grad[some], gates[some])

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mechprobe.gates.kernels import cuda_sources
+
 Sampled = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
@@ -24,6 +26,10 @@ def _hard_concrete(
     log_alpha: Tensor, u: Tensor, left: float, right: float, temperature: float, eps: float
 ) -> Sampled:
     """Gates, expected closed share [k], and the slopes of both [k, site]."""
+    if cuda_sources.wanted(log_alpha, u):
+        launch, found = cuda_sources.hard_concrete(log_alpha, u, left, right, temperature, eps)
+        cuda_sources.run(launch)
+        return found
     s = torch.logit(u).add_(log_alpha).div_(temperature).sigmoid_()
     stretched = s * (right - left) + left
     inside = (stretched > 0) & (stretched < 1)
