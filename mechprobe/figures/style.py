@@ -83,15 +83,16 @@ def name_rows(axes: Axes, names: Sequence[str], *, axis: str = "y", width: int =
 def legend_below(figure: Figure, axes: Axes, *, note: str = "") -> None:
     """One legend under the whole figure, from the labelled artists of ``axes``, and a note.
 
-    It has as many columns as fit the figure's width.
+    It has as few rows as fit the figure's width, and its columns are equally long.
     """
     handles, labels = axes.get_legend_handles_labels()
     if not handles:
         return
     entry = TICK * (0.55 * max(len(label) for label in labels) + 3.2)
+    rows = -(-len(handles) // max(1, int(72 * figure.get_figwidth() / entry)))
     figure.legend(
         handles, [plain(label) for label in labels], loc="outside lower center",
-        ncols=max(1, min(len(handles), int(72 * figure.get_figwidth() / entry))),
+        ncols=-(-len(handles) // rows),
         fontsize=TICK, frameon=False, handlelength=1.4, handletextpad=0.6, columnspacing=1.0,
         title=plain(note) or None, title_fontsize=TICK,
     )

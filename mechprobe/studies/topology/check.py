@@ -40,6 +40,12 @@ def check(settings: Settings) -> None:
             f"--n-heads-tested is {settings.n_heads_tested}; give a number, 0 for all or -1 for "
             "none"
         )
+    ranks = settings.topology_ranks
+    if any(r < 1 or r == settings.topology_rank for r in ranks) or len(set(ranks)) < len(ranks):
+        raise InputError(
+            f"--topology-ranks {' '.join(map(str, ranks))}: give different numbers from 1 on, none "
+            f"of them --topology-rank {settings.topology_rank}"
+        )
     if settings.encoder is None and settings.d_model % settings.n_heads:
         raise InputError(
             f"d_model {settings.d_model} is not a multiple of n_heads {settings.n_heads}"

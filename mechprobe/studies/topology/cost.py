@@ -16,8 +16,8 @@ from mechprobe.probes import ProbeSettings, WordVectors, fit_bank
 from mechprobe.studies.timing import Part, device_name, timed, use_threads, work_table
 from mechprobe.studies.topology.data import StudyData
 from mechprobe.studies.topology.finetune import conditions
+from mechprobe.studies.topology.kinds import kinds_of, objective_of, on_residual, topology_of
 from mechprobe.studies.topology.models import CONTEXT, model_names
-from mechprobe.studies.topology.probing import TOPOLOGY, kinds_of, objective_of
 from mechprobe.studies.topology.published import published_finetuning, published_metrics
 from mechprobe.studies.topology.settings import Settings
 from mechprobe.tasks.acceptability import LABELS
@@ -62,7 +62,7 @@ def dry_run(settings: Settings) -> str:
         f"{settings.d_model}, {weights / 1e6:.1f} M parameters (random weights, shape of the "
         f"preset); {len(found)} streams probed together",
         f"probes: {sum(len(kinds_of(settings, n)) for n in model_names(settings))} banks of "
-        f"{len(found)} (MLP probes: the residual stream)",
+        f"{len(found)} (MLP probes and other ranks: the residual stream)",
         *work_table(parts, count="times"),
         f"vectors: {room / 2**30:.1f} GiB a model, memory-mapped above 2 GiB a part",
         f"memory: {16 * weights / 2**30:.1f} GiB for fine-tuning state",
@@ -87,14 +87,15 @@ def estimate(settings: Settings, model: HookedModel, found: list[Stream]) -> lis
     data = StudyData({"train": tuple(sentences)})
     for kind in dict.fromkeys(k for n in names for k in kinds_of(settings, n)):
         n_models = sum(kind in kinds_of(settings, n) for n in names)
-        each = found if not kind.startswith("mlp") else [s for s in found if s.part == "resid"]
+        each = [s for s in found if s.part == "resid"] if on_residual(kind) else found
         vectors = random_vectors(sentences, each, settings)
         objective = objective_of(settings, data, kind)
         seconds = timed(
             lambda o=objective, v=vectors: fit_bank(o, v, v, once, device=settings.device),
             settings.device,
         ) * settings.n_train * WORDS / len(vectors.words)
-        label = f"epoch of {kind}" + (" (labels made)" if kind in TOPOLOGY and kind != "sp" else "")
+        made = topology_of(kind) is not None and kind != "sp"
+        label = f"epoch of {kind}" + (" (labels made)" if made else "")
         parts.append(Part(label, n_models * settings.probe_epochs, seconds))
     if settings.n_heads_tested >= 0:
         heads = settings.n_layers * settings.n_heads

@@ -36,6 +36,14 @@ def pulled_streams(units: Units) -> list[str]:
     return [name for name in by if null_of(name) in by]
 
 
+def fall(units: Units, stream: str) -> float:
+    """How many times smaller L_probe of held-out sentences is after the pull at a stream."""
+    return float(np.mean([
+        unit["probe_loss_before"][stream] / max(unit["probe_loss_after"][stream], 1e-12)
+        for unit in by_condition(units)[stream]
+    ]))
+
+
 def model_table(units: Units) -> pd.DataFrame:
     """One row a fine-tuned model."""
     rows = []

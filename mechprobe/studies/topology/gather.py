@@ -9,9 +9,9 @@ from mechprobe.runs import Run
 from mechprobe.studies.topology.baselines import read_baselines
 from mechprobe.studies.topology.data import StudyData
 from mechprobe.studies.topology.finetune import conditions
+from mechprobe.studies.topology.kinds import kinds_of, scores_named
 from mechprobe.studies.topology.models import model_names, untrained_names
-from mechprobe.studies.topology.probing import kinds_of
-from mechprobe.studies.topology.results import METRICS_OF, UNTRAINED, Results, mean_score
+from mechprobe.studies.topology.results import UNTRAINED, Results, mean_score
 from mechprobe.studies.topology.settings import Settings
 from mechprobe.studies.topology.units import ENCODER, probe_name, tune_name
 
@@ -42,7 +42,7 @@ def read_scores(
     for (model, kind), unit in units.items():
         arrays = run.read_arrays(f"scores/{model}-{kind}.safetensors")
         for part in ("dev", *data.scored):
-            for metric in METRICS_OF[kind]:
+            for metric in scores_named(kind):
                 place = f"{part}/{metric}"
                 if f"{place}/top" in arrays:
                     found[model, part, metric] = SentenceScore(

@@ -70,7 +70,12 @@ def heads_map(results: Results, metric: str, unit: str) -> Figure:
     for site, excess in zip(sites, table["excess"], strict=True):
         values[site.layer, int(site.index or 0)] = scale * excess
     sure = [site for site, p in zip(sites, table["p_corrected"], strict=True) if p < 0.05]
-    return figures.head_map(
-        values, title="closed, minus random turns of equal size", unit=unit, diverging=True,
-        marked=sure, number=".1f" if metric == "uuas" else ".2f",
+    title, untested = "closed minus turned", bool(np.isnan(values).any())
+    figure = figures.head_map(
+        values, title=f"{title}; grey: not tested" if untested else title, unit=unit,
+        diverging=True, marked=sure, number=".1f" if metric == "uuas" else ".2f",
+        framed="corrected p < .05",
     )
+    if untested:
+        figure.axes[0].set_facecolor("0.8")
+    return figure

@@ -13,19 +13,13 @@ from mechprobe.models.edits import HookedModel
 from mechprobe.models.streams import Stream, streams
 from mechprobe.probes import (
     FlatTopology,
-    Objective,
     ProbeBank,
     ProbeSettings,
     WordVectors,
-    control_task,
-    depth_objective,
-    distance_objective,
+    bank_losses,
     fit_bank,
-    linear_objective,
-    mlp_objective,
     score_depths,
     score_distances,
-    tag_task,
     topology_objective,
     topology_scores,
     word_vectors,
@@ -38,22 +32,9 @@ from mechprobe.probes.sentence_scores import (
 )
 from mechprobe.runs import Run, progress
 from mechprobe.studies.topology.data import StudyData
-from mechprobe.studies.topology.models import TRAINED, open_model
+from mechprobe.studies.topology.kinds import objective_of, on_residual, topology_of
+from mechprobe.studies.topology.models import open_model
 from mechprobe.studies.topology.settings import Settings
-
-TOPOLOGY = {
-    "ssp": ("ssp", "exact"), "ssp-greedy": ("ssp", "greedy"), "essp": ("essp", "exact"),
-    "sp": ("sp", "exact"),
-}
-"""Topology probes by name: metric and kind of labels."""
-EVERY_MODEL = ("distance", "sp", "ssp", "upos", "upos-control")
-TRAINED_ONLY = ("essp", "ssp-greedy", "depth", "mlp", "mlp-control")
-
-
-def kinds_of(settings: Settings, model: str) -> list[str]:
-    """The probes a model gets; some only the trained one."""
-    kinds = [*EVERY_MODEL, *(TRAINED_ONLY if model == TRAINED else ())]
-    return [k for k in kinds if settings.mlp_probes or not k.startswith("mlp")]
 
 
 @dataclass
@@ -83,26 +64,11 @@ class Opened:
 
     def for_kind(self, kind: str, part: str) -> WordVectors:
         """The vectors a kind of probe reads."""
-        found = self.vectors(part, released=kind in TOPOLOGY and self.settings.released_masking)
-        if kind.startswith("mlp"):  # the residual stream alone: these probes are the largest
+        released = topology_of(kind) is not None and self.settings.released_masking
+        found = self.vectors(part, released=released)
+        if on_residual(kind):
             return found.at([s for s in found.streams if s.part == found.streams[0].part])
         return found
-
-
-def objective_of(settings: Settings, data: StudyData, kind: str) -> Objective:
-    """What a kind of probe learns."""
-    if kind in TOPOLOGY:
-        metric, labels = TOPOLOGY[kind]
-        return topology_objective(metric, labels=labels, rank=settings.topology_rank or None)
-    if kind == "distance":
-        return distance_objective(settings.distance_rank)
-    if kind == "depth":
-        return depth_objective(settings.distance_rank)
-    train = data.parts["train"]
-    task = tag_task(train)
-    if kind.endswith("-control"):
-        task = control_task(task, train, seed=settings.seed)
-    return mlp_objective(task) if kind.startswith("mlp") else linear_objective(task)
 
 
 def probe_unit(opened: Opened, kind: str) -> dict:
@@ -124,12 +90,14 @@ def probe_unit(opened: Opened, kind: str) -> dict:
         vectors = opened.for_kind(kind, part)
         for metric, score in scores_of(bank, vectors, kind).items():
             arrays |= as_arrays(f"{part}/{metric}", score)
-        if kind in TOPOLOGY:
+        if topology_of(kind):
             flat[part], levels[part] = _labels(bank, vectors, kind)
     run.write_arrays(f"scores/{name}.safetensors", arrays)
     return {
         "streams": [str(s) for s in bank.streams], "dev_loss": bank.dev_loss.tolist(),
         "epochs": bank.epochs.tolist(), "flat": flat, "levels": levels,
+        "train_loss": bank_losses(bank, train).tolist(),
+        "rank": bank.params["B"].shape[-1] if "B" in bank.params else None,
         "skipped": {
             part: {"too_long": len(v.too_long), "vanished": len(v.vanished), "kept": len(v)}
             for part in ("train", "dev", *opened.data.scored)
@@ -151,7 +119,7 @@ def scores_of(bank: ProbeBank, data: WordVectors, kind: str) -> dict[str, Senten
         return tree_sentence_scores(score_distances(bank, data), data.lengths)
     if kind == "depth":
         return tree_sentence_scores(score_depths(bank, data), data.lengths)
-    if kind not in TOPOLOGY:
+    if topology_of(kind) is None:
         return {kind: accuracy_sentence_score(bank, data)}
     found = {f"x_{kind}": loss_sentence_score(bank, data)}
     if kind == "sp":
@@ -170,9 +138,12 @@ def _labels(
     bank: ProbeBank, data: WordVectors, kind: str
 ) -> tuple[dict[str, float], dict[str, list[float]]]:
     """Share of flat profiles and of words at each induced level, by stream."""
+    topology = topology_of(kind)
+    assert topology is not None
+    labels = topology[1]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FlatTopology)  # the study's tables say it
-        scores = topology_scores(bank, data, labels=TOPOLOGY[kind][1])
+        scores = topology_scores(bank, data, labels=labels)
     names = scores.names
     return (
         dict(zip(names, scores.flat.tolist(), strict=True)),

@@ -11,17 +11,11 @@ import pandas as pd
 from mechprobe.models.streams import Stream
 from mechprobe.probes.sentence_scores import SentenceScore, difference
 from mechprobe.runs import Run
+from mechprobe.studies.topology.kinds import TOPOLOGY, rank_kind, topology_of
 from mechprobe.studies.topology.models import TRAINED
 from mechprobe.studies.topology.settings import Settings
 
 UNTRAINED = "untrained"
-METRICS_OF = {
-    "distance": ("uuas", "dspr"), "depth": ("nspr", "root"),
-    "sp": ("x_sp", "sp_nspr", "sp_root", "x_ssp_at_sp"), "ssp": ("x_ssp",),
-    "ssp-greedy": ("x_ssp-greedy",), "essp": ("x_essp",), "upos": ("upos",),
-    "upos-control": ("upos-control",), "mlp": ("mlp",), "mlp-control": ("mlp-control",),
-}
-"""Scores of each kind of probe."""
 
 
 def read_score(run: Run, model: str, kind: str, part: str, metric: str) -> SentenceScore:
@@ -69,6 +63,13 @@ class Results:
         """Whether there is such a score."""
         return (model, part, metric) in self.scores
 
+    def train_loss(self, kind: str, model: str = TRAINED) -> dict[str, float]:
+        """Mean loss by stream on the training sentences; of untrained models the mean."""
+        units = [unit for (name, own), unit in self.probes.items()
+                 if own == kind and name.startswith(model)]
+        means = np.mean([unit["train_loss"] for unit in units], axis=0)
+        return dict(zip(units[0]["streams"], means.tolist(), strict=True))
+
     def minus(
         self, first: SentenceScore, second: SentenceScore
     ) -> dict[str, tuple[float, float, float]]:
@@ -92,6 +93,12 @@ class Results:
         """Accuracy minus control accuracy, by sentence."""
         task, control = (self.score(k, model, part) for k in (kind, f"{kind}-control"))
         return SentenceScore(task.names, task.top - control.top, task.bottom, task.group)
+
+
+def span(found: tuple[float, float, float], form: str = ".3f") -> str:
+    """An estimate with its interval."""
+    value, low, high = (format(part, form) for part in found)
+    return f"{value} [{low}, {high}]"
 
 
 def mean_score(scores: list[SentenceScore]) -> SentenceScore:
@@ -118,11 +125,12 @@ def long_table(results: Results) -> pd.DataFrame:
 
 
 def wide_table(results: Results, part: str = "test") -> pd.DataFrame:
-    """One row a stream, one column a metric, of the trained model."""
+    """One row a stream, one column a metric, of the trained model; X_ssp of one rank."""
     names = results.score("uuas").names
     table = pd.DataFrame({"stream": names})
+    other_ranks = [f"x_{rank_kind(rank)}" for rank in results.settings.topology_ranks]
     for (model, where, metric), score in results.scores.items():
-        if (model, where) == (TRAINED, part):
+        if (model, where) == (TRAINED, part) and metric not in other_ranks:
             found = dict(zip(score.names, score.value(), strict=True))
             table[metric] = [found.get(name, np.nan) for name in names]
     return table
@@ -161,11 +169,45 @@ def inequality_table(results: Results, part: str = "test") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def fit_table(results: Results) -> pd.DataFrame:
+    """X of each stream on the sentences B was fitted to and on the test sentences."""
+    names = results.score("x_sp").names
+    table = pd.DataFrame({"stream": names})
+    for kind in TOPOLOGY:
+        table[f"{kind} train"] = results.probes[TRAINED, kind]["train_loss"]
+        table[f"{kind} test"] = results.score(f"x_{kind}").value()
+    return table
+
+
+def rank_table(results: Results) -> pd.DataFrame:
+    """X_ssp of the residual stream by number of columns of B, one row a point."""
+    rows = []
+    for kind in ssp_kinds(results):
+        for model in (TRAINED, UNTRAINED):
+            test, train = results.score(f"x_{kind}", model), results.train_loss(kind, model)
+            rows += [
+                {"rank": rank_of(results, kind), "model": model, "stream": name,
+                 "train": train[name], "test": test.value()[test.at(name)]}
+                for name in results.residual()
+            ]
+    return pd.DataFrame(rows)
+
+
+def ssp_kinds(results: Results) -> list[str]:
+    """The X_ssp probes with exact labels: of every stream, and of other ranks."""
+    return ["ssp", *(rank_kind(rank) for rank in results.settings.topology_ranks)]
+
+
+def rank_of(results: Results, kind: str) -> int:
+    """Columns of B of an X_ssp probe."""
+    return int(results.probes[TRAINED, kind]["rank"])
+
+
 def label_table(results: Results, part: str = "test") -> pd.DataFrame:
     """How flat the labels of each X_ssp probe are: share of flat profiles, words a level."""
     rows = []
     for (model, kind), unit in results.probes.items():
-        if kind not in ("ssp", "ssp-greedy", "essp"):
+        if kind == "sp" or topology_of(kind) is None:
             continue
         for name, flat in unit["flat"][part].items():
             share = unit["levels"][part][name]

@@ -59,6 +59,9 @@ class Settings:
     )
     distance_rank: int = _option(64, "columns of B in distance probes")
     topology_rank: int = _option(0, "columns of B in topology probes; 0 = half the width")
+    topology_ranks: tuple[int, ...] = _option(
+        (), "other numbers of columns with which X_ssp of the residual stream is compared"
+    )
     probe_lr: float = _option(1e-3, "learning rate of Adam for probes")
     probe_batch: int = _option(20, "sentences a probe step")
     probe_epochs: int = _option(40, "passes over the training sentences at most")
@@ -92,25 +95,28 @@ PRESETS: dict[str, Settings] = {
     "tiny": Settings(
         preset="tiny", n_train=120, n_dev=60, n_test=60, n_layers=2, n_heads=2, d_model=32,
         d_mlp=64, n_pretrain=400, pretrain_steps=60, n_untrained=1, probe_epochs=3,
-        distance_rank=16, n_head_sentences=30, n_turns=2, finetune_streams=("resid.1",),
-        finetune_seeds=2, n_finetune=200, finetune_steps=12, n_boot=200, mlp_probes=False,
+        distance_rank=16, n_head_sentences=30, n_turns=2, topology_ranks=(4,),
+        finetune_streams=("resid.1",), finetune_seeds=2, n_finetune=200, finetune_steps=12,
+        n_boot=200, mlp_probes=False,
     ),
     "laptop": Settings(
         preset="laptop", n_train=600, n_dev=250, n_test=300, pretrain_steps=800, n_untrained=1,
-        probe_epochs=25, n_head_sentences=80, n_turns=2, finetune_seeds=4, n_finetune=1_500,
-        finetune_steps=100,
+        probe_epochs=25, topology_ranks=(8, 64), n_head_sentences=80, n_turns=2, finetune_seeds=4,
+        n_finetune=1_500, finetune_steps=100,
     ),
     "real": Settings(
         preset="real", treebank=EWT, second=PUD, encoder="minilm", n_train=2_000, n_dev=600,
-        n_test=600, n_second=500, n_untrained=1, topology_rank=96, probe_epochs=20,
-        n_heads_tested=24, n_head_sentences=60, n_turns=2, finetune=COLA, finetune_seeds=5,
-        finetune_streams=("resid.3",), n_finetune=8_551, finetune_steps=268, finetune_lr=1e-4,
+        n_test=600, n_second=500, n_untrained=1, topology_rank=96, topology_ranks=(24, 192),
+        probe_epochs=20, n_heads_tested=24, n_head_sentences=60, n_turns=2, finetune=COLA,
+        finetune_seeds=5, finetune_streams=("resid.3",), n_finetune=8_551, finetune_steps=268,
+        finetune_lr=1e-4,
     ),
     "paper": Settings(  # the sentences of the paper's own runs and its tables were not available
         preset="paper", treebank=EWT, second=PUD, encoder="bert-large-uncased", n_layers=24,
         n_heads=16, d_model=1_024, d_mlp=4_096, n_train=12_544, n_dev=2_001, n_test=2_077,
-        n_second=1_000, topology_rank=512, distance_rank=1_024, n_head_sentences=500,
-        finetune=COLA, finetune_streams=tuple(f"resid.{layer}" for layer in range(1, 25)),
+        n_second=1_000, topology_rank=512, topology_ranks=(64, 256), distance_rank=1_024,
+        n_head_sentences=500, finetune=COLA,
+        finetune_streams=tuple(f"resid.{layer}" for layer in range(1, 25)),
         finetune_seeds=10, n_finetune=8_551, finetune_steps=804, finetune_lr=2e-5, device="cuda",
     ),
 }

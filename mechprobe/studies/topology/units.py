@@ -9,8 +9,9 @@ from mechprobe.studies.topology.baselines import baselines_unit
 from mechprobe.studies.topology.data import StudyData
 from mechprobe.studies.topology.finetune import Tuning, conditions, tune_unit
 from mechprobe.studies.topology.heads import heads_unit
+from mechprobe.studies.topology.kinds import kinds_of
 from mechprobe.studies.topology.models import TRAINED, model_names, train_encoder
-from mechprobe.studies.topology.probing import Opened, kinds_of, probe_unit
+from mechprobe.studies.topology.probing import Opened, probe_unit
 from mechprobe.studies.topology.settings import Settings
 
 ENCODER = "encoder"

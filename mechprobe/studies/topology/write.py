@@ -10,20 +10,24 @@ import pandas as pd
 from mechprobe.runs import Run
 from mechprobe.studies.claims import traced
 from mechprobe.studies.topology import published
+from mechprobe.studies.topology.bars import bar_table
 from mechprobe.studies.topology.gains import condition_table, model_table
+from mechprobe.studies.topology.kinds import topology_of
 from mechprobe.studies.topology.pictures import draw
 from mechprobe.studies.topology.results import (
     Results,
     against_untrained,
     baseline_table,
+    fit_table,
     inequality_table,
     label_table,
     long_table,
+    rank_table,
     selectivity_table,
     sentence_table,
     wide_table,
 )
-from mechprobe.studies.topology.settings import EWT, OWN, Settings
+from mechprobe.studies.topology.settings import COLA, EWT, OWN, Settings
 from mechprobe.studies.topology.sources import SOURCES
 from mechprobe.studies.topology.verdict import judge_all
 
@@ -65,8 +69,9 @@ def write_tables(results: Results, run: Run) -> dict[str, str]:
     whole: dict[str, pd.DataFrame] = {
         "scores": long_table(results), "against-untrained": against_untrained(results),
         "baselines": baseline_table(results), "inequality": inequality_table(results),
-        "labels": label_table(results), "selectivity": selectivity_table(results),
-        "sentences": sentence_table(results),
+        "labels": label_table(results), "train-and-test": fit_table(results),
+        "ranks": rank_table(results), "selectivity": selectivity_table(results),
+        "sentences": sentence_table(results), "bars": bar_table(results),
         "published-metrics": published.published_metrics(),
         "published-structural": published.published_structural(),
     }
@@ -84,9 +89,10 @@ def write_tables(results: Results, run: Run) -> dict[str, str]:
         whole["finetuned"] = model_table(results.finetuned)
         whole["finetuning"] = condition_table(results.finetuned)
         whole["published-finetuning"] = published.published_finetuning()
+    whole = {name: table for name, table in whole.items() if len(table)}
     for name, table in whole.items():
         run.write_table(f"tables/{name}.csv", table)
-    return {name: f"tables/{name}.csv" for name, table in whole.items() if len(table)}
+    return {name: f"tables/{name}.csv" for name in whole}
 
 
 def summary(results: Results) -> list[str]:
@@ -147,6 +153,7 @@ def sections(
             {**each("by-stream", "Every metric of the trained model"),
              "against-untrained": "Trained minus untrained",
              "baselines": "Trees that know nothing of the sentence",
+             "bars": "What was asked of this model beforehand",
              "published-structural": "Published structural probes (other data and models)"},
             each("trees", "Trees along the layers"),
         ),
@@ -160,6 +167,8 @@ def sections(
             ],
             {"inequality": "X_ssp, X_sp and X_essp in each stream",
              "labels": "What the labels are: flat profiles, share of words a level",
+             "ranks": "X_ssp with other numbers of columns of B",
+             "train-and-test": "The metrics on fitted and on other sentences, as in the logs below",
              "published-metrics": "The authors' committed logs, BERT-large (other sentences)"},
             each("topology", "The metrics along the layers"),
         ),
@@ -201,6 +210,13 @@ def sections(
     return [one for one in found if one is not None and (one["tables"] or one["figures"])]
 
 
+def unfinished(results: Results) -> str:
+    """How many probes of the topological metrics were stopped by the number of epochs."""
+    epochs = [n for (_, kind), unit in results.probes.items() if topology_of(kind)
+              for n in unit["epochs"]]
+    return f"{sum(n == results.settings.probe_epochs for n in epochs)} of {len(epochs)}"
+
+
 def notes(results: Results) -> list[str]:
     """What a reader must know to judge the numbers."""
     settings = results.settings
@@ -213,6 +229,8 @@ def notes(results: Results) -> list[str]:
         "with its word's depth, as in the released code",
         "A metric is a minimum over B found by gradient descent. That problem is not convex, least "
         "of all with labels made from B itself: X_ssp and X_essp may have smaller minima.",
+        f"{unfinished(results)} probes of X were still improving when they stopped after "
+        f"{settings.probe_epochs} epochs.",
         f"Probes: Adam, {settings.probe_epochs} epochs at most, patience 5, one seed; "
         f"{settings.n_untrained} untrained model(s).",
     ]
@@ -232,4 +250,10 @@ def notes(results: Results) -> list[str]:
     )
     if results.finetuned and settings.finetune == OWN:
         found.append("The task of fine-tuning is ours: two neighbouring words exchanged or not.")
+    if results.finetuned and settings.finetune == COLA:
+        found.append(
+            f"Fine-tuning: {settings.finetune_steps} steps of {settings.finetune_batch} sentences "
+            f"of CoLA at {settings.finetune_lr:g}, {settings.finetune_seeds} seeds, scored on both "
+            "dev files; the paper: 804 steps of 32 (three passes) at 2e-05, 10 seeds."
+        )
     return found

@@ -75,6 +75,8 @@ def test_a_file_is_split_in_three(tmp_path):
         ({"finetune_weight": -1.0}, "--finetune-weight is -1.0; give 0 or more"),
         ({"probe_lr": 0.0}, "--probe-lr is 0.0; give more than 0"),
         ({"n_heads_tested": -2}, "--n-heads-tested is -2"),
+        ({"topology_ranks": (0,)}, "--topology-ranks 0: give different numbers from 1 on"),
+        ({"topology_rank": 4}, "--topology-ranks 4: give different numbers"),
         ({"d_model": 15}, "d_model 15 is not a multiple of n_heads 2"),
         ({"parts": ("resid", "heads")}, "'heads' is no part of a model"),
         ({"parts": ("attn_out",)}, "name resid and others"),

@@ -54,6 +54,33 @@ def test_the_tables_are_what_the_probes_give_by_hand(finished):
         assert (rows.low <= rows.high).all()
 
 
+def test_other_ranks_and_fitted_sentences_are_what_the_probes_give_by_hand(finished):
+    data = prepare(MICRO)
+    model = load_model(finished / "models" / "encoder").requires_grad_(False)
+    wanted = streams(model, ["resid"])
+    read = {p: word_vectors(model, data.parts[p], wanted=wanted) for p in ("train", "dev", "test")}
+    found = read_table(finished / "tables" / "ranks.csv")
+    assert set(found["rank"]) == {4, 8}
+    for rank in (4, 8):
+        bank = fit_bank(
+            topology_objective("ssp", rank=rank), read["train"], read["dev"], probe_settings(MICRO)
+        )
+        rows = found[(found["rank"] == rank) & (found.model == "trained")]
+        assert rows.stream.tolist() == [str(stream) for stream in wanted]
+        for part in ("train", "test"):
+            np.testing.assert_allclose(rows[part], bank_losses(bank, read[part]), rtol=1e-3)
+    both = read_table(finished / "tables" / "train-and-test.csv").set_index("stream")
+    own = found[(found["rank"] == 8) & (found.model == "trained")].set_index("stream")
+    np.testing.assert_allclose(both.loc[own.index, "ssp train"], own["train"], rtol=1e-6)
+    untrained = [
+        json.loads((finished / f"units/probe-untrained-{i}-ssp-rank-4.json").read_text())
+        for i in range(2)
+    ]
+    mean = np.mean([unit["result"]["train_loss"] for unit in untrained], axis=0)
+    rows = found[(found["rank"] == 4) & (found.model == "untrained")]
+    np.testing.assert_allclose(rows["train"], mean, rtol=1e-6)
+
+
 def test_the_report_judges_every_claim_and_every_file_it_names_is_there(finished):
     report = json.loads((finished / "report.json").read_text())
     assert len(report["claims"]) == 8

@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 
 from mechprobe.probes.sentence_scores import SentenceScore
-from mechprobe.studies.topology import verdict
+from mechprobe.studies.claims import FAILED, HELD, UNTESTED
+from mechprobe.studies.topology import verdict, verdict_metrics
+from mechprobe.studies.topology.bars import bar_table
 from mechprobe.studies.topology.gains import condition_table
 from mechprobe.studies.topology.results import Results, inequality_table, mean_score
 from mechprobe.studies.topology.settings import PRESETS
-from mechprobe.studies.topology.verdict import FAILED, HELD, UNTESTED
 
 NAMES = ("resid.0", "resid.1", "resid.2", "resid.3", "attn_out.0")
 N = 60
-SETTINGS = replace(PRESETS["laptop"], n_boot=200, n_train=500)
+SETTINGS = replace(PRESETS["laptop"], n_boot=200, n_train=500, topology_ranks=(8,))
 
 
 def score(values, names=NAMES, noise=0.02, seed=0):
@@ -25,12 +26,14 @@ def score(values, names=NAMES, noise=0.02, seed=0):
     return SentenceScore(tuple(names), top, np.full(N, 10.0), np.zeros(N, dtype=np.int64))
 
 
-def results(**changed) -> Results:
+def results(fitted=(0.02,) * 5, **changed) -> Results:
     values = {
         ("trained", "uuas"): (0.5, 0.6, 0.7, 0.6, 0.4),
         ("untrained", "uuas"): (0.45, 0.44, 0.43, 0.4, 0.2),
         ("trained", "x_ssp"): (0.02, 0.03, 0.04, 0.05, 0.06),
         ("untrained", "x_ssp"): (0.2, 0.2, 0.2, 0.2, 0.2),
+        ("trained", "x_ssp-rank-8"): (0.05, 0.05, 0.05, 0.05, 0.05),
+        ("untrained", "x_ssp-rank-8"): (0.3, 0.3, 0.3, 0.3, 0.3),
         ("trained", "x_ssp_at_sp"): (0.1, 0.1, 0.1, 0.1, 0.1),
         ("trained", "x_sp"): (1.0, 0.7, 0.4, 0.9, 1.5),
         ("untrained", "x_sp"): (1.1, 1.1, 1.1, 1.2, 1.5),
@@ -48,7 +51,12 @@ def results(**changed) -> Results:
             scores[model, part, metric] = score(found, seed=2 * place + (part == "dev"))
     chain = {("chain", "test", "uuas"): score((0.45,), ("chain",))}
     flat = dict.fromkeys(NAMES, 0.0)
-    probes = {("trained", kind): {"flat": {"test": flat}} for kind in ("ssp", "essp")}
+    losses = {"trained": (0.01,) * 5, "untrained-0": fitted}
+    probes = {
+        (model, kind): {"flat": {"test": flat}, "streams": NAMES, "rank": rank,
+                        "train_loss": losses[model]}
+        for model in losses for kind, rank in (("ssp", 32), ("essp", 32), ("ssp-rank-8", 8))
+    }
     return Results(SETTINGS, ("test",), scores, chain, probes, **changed)
 
 
@@ -79,14 +87,14 @@ def test_selectivity_is_asked_of_the_trained_model_only():
 
 
 def test_the_bounds_are_counted_stream_by_stream():
-    assert verdict.lower_bound(results()).verdict == HELD
+    assert verdict_metrics.lower_bound(results()).verdict == HELD
     one = {("trained", "x_ssp"): (0.02, 0.03, 0.6, 0.05, 0.06)}
-    claim = verdict.lower_bound(results(values=one))
+    claim = verdict_metrics.lower_bound(results(values=one))
     assert claim.verdict == FAILED
     assert "in 4 of 5" in claim.numbers
-    assert verdict.upper_bound(results()).verdict == HELD
+    assert verdict_metrics.upper_bound(results()).verdict == HELD
     one = {("trained", "x_essp"): (2.0, 2.0, 0.2, 2.0, 2.0)}
-    claim = verdict.upper_bound(results(values=one))
+    claim = verdict_metrics.upper_bound(results(values=one))
     assert claim.verdict == FAILED
     assert "in 4 of 5 streams; in 1 X_essp is smaller" in claim.numbers
     table = inequality_table(results(values=one)).set_index("stream")
@@ -94,19 +102,27 @@ def test_the_bounds_are_counted_stream_by_stream():
 
 
 def test_the_layers_are_divided_only_when_the_best_is_inside_and_beyond_the_null():
-    assert verdict.division_of_work(results()).verdict == HELD
+    assert verdict_metrics.division_of_work(results()).verdict == HELD
     last = {("trained", "x_sp"): (1.0, 0.7, 0.4, 0.3, 1.5)}
-    assert verdict.division_of_work(results(values=last)).verdict == FAILED
+    assert verdict_metrics.division_of_work(results(values=last)).verdict == FAILED
     null = {("untrained", "x_sp"): (1.7, 1.1, 0.9, 1.2, 1.5)}
-    assert verdict.division_of_work(results(values=null)).verdict == FAILED
+    assert verdict_metrics.division_of_work(results(values=null)).verdict == FAILED
 
 
-def test_separation_counts_points_of_the_residual_stream_and_flat_labels():
-    assert verdict.separates_training(results()).verdict == HELD
+def test_separation_is_asked_on_fitted_and_other_sentences_and_at_every_rank():
+    claim = verdict_metrics.separates_training(results())
+    assert claim.verdict == HELD
+    assert "rank 32: smaller at 4 (resid.0" in claim.numbers
+    assert "rank 8: smaller at 4" in claim.numbers
     mixed = {("untrained", "x_ssp"): (0.001, 0.001, 0.2, 0.2, 0.2)}
-    claim = verdict.separates_training(results(values=mixed))
+    assert verdict_metrics.separates_training(results(values=mixed)).verdict == FAILED
+    rank = {("untrained", "x_ssp-rank-8"): (0.01, 0.01, 0.01, 0.3, 0.3)}
+    claim = verdict_metrics.separates_training(results(values=rank))
     assert claim.verdict == FAILED
-    assert "larger at 1 (resid.1)" in claim.numbers or "larger at 2" in claim.numbers
+    assert "larger at 3 (resid.0, resid.1, resid.2)" in claim.numbers
+    claim = verdict_metrics.separates_training(results(fitted=(0.02, 0.005, 0.005, 0.02, 0.02)))
+    assert claim.verdict == FAILED
+    assert "fitted to, smaller at 2" in claim.numbers
 
 
 def head(name, change, excess, p, turned_low):
@@ -162,6 +178,24 @@ def test_the_table_of_conditions_pairs_by_seed():
     low = table.loc["resid.2", "over its null low"]
     assert low == pytest.approx(gains.mean() - half, abs=1e-6)
     assert np.isnan(table.loc["plain", "over plain"])
+
+
+def test_bars_are_asked_of_minilm_on_ewt_only():
+    assert not len(bar_table(results()))
+    own = results(finetuned=tuned((0.5, 0.5), (0.6, 0.6), (0.5, 0.5)), values={
+        ("trained", "sp_nspr"): (0.6, 0.6, 0.6, 0.75, 0.6),
+        ("trained", "sp_root"): (0.6, 0.6, 0.6, 0.5, 0.6),
+        ("trained", "upos-control"): (0.5, 0.5, 0.5, 0.5, 0.5),
+    })
+    ewt = replace(own.settings, encoder="minilm", treebank="ewt", n_train=2_000)
+    table = bar_table(replace(own, settings=ewt)).set_index("bar")
+    assert table.loc["UUAS at resid.2", "found"] == pytest.approx(0.7, abs=0.02)
+    assert table["met"].to_dict() == {
+        "UUAS at resid.2": "yes", "over untrained": "yes", "over the chain": "yes",
+        "UUAS at resid.3: below the chain": "no", "NSpr. of the X_sp probe at resid.3": "yes",
+        "root accuracy of the X_sp probe at resid.3": "no", "linear selectivity at resid.3": "yes",
+        "the same, untrained": "yes", "fall of L_probe at resid.2": "yes",
+    }  # fmt: skip
 
 
 def test_the_mean_of_untrained_models_is_by_sentence():
