@@ -49,6 +49,8 @@ def dispatch(words: list[str]) -> int:
     given, strange = build_parser(study, words[2:]).parse_known_args(words)
     if strange:
         raise InputError(_strange(strange[0], study))
+    if getattr(given, "out", None) is not None:
+        given.out = given.out.expanduser()
     match given.command:
         case "list":
             return listing.list_all()

@@ -146,7 +146,7 @@ class Located(Tabled):
         Raises:
             InputError: the folder cannot be written.
         """
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         tables = {"check": self.check.table(), "sets": self.sets()}
         tables |= {name: scores.table() for name, scores in self.scores.items()}
         tables |= {"agreement": self.agreement(), "literature": self.literature()}

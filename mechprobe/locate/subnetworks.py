@@ -191,7 +191,7 @@ class SubnetworkSet(Tabled):
 
     def save(self, folder: str | Path) -> Path:
         """Write all members to one file in a folder, made if absent; never half a file."""
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         atomic_write(folder / SET_FILE, pack(self.members))
         return folder
@@ -199,7 +199,7 @@ class SubnetworkSet(Tabled):
     @classmethod
     def load(cls, folder: str | Path) -> SubnetworkSet:
         """Read a folder of ``save``; raises InputError when it is not one."""
-        return cls(tuple(unpack(Path(folder) / SET_FILE)))
+        return cls(tuple(unpack(Path(folder).expanduser() / SET_FILE)))
 
     def _compared(self) -> np.ndarray:
         return self.binary(heads=self.sites.heads, mlps=not self.sites.heads)

@@ -41,7 +41,7 @@ def save_model(model: HookedModel, folder: str | Path) -> Path:
     Raises:
         InputError: the folder cannot be written, or holds something that is not a saved model.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     ours = (folder / DESCRIPTION).is_file()
     if folder.exists() and not ours and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(
@@ -62,7 +62,7 @@ def load_saved(folder: str | Path, tokenizer: PreTrainedTokenizerBase | None = N
     Raises:
         InputError: a file is missing, unreadable or does not fit.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     try:
         described = json.loads((folder / DESCRIPTION).read_text())
         kind, settings = described["class"], dict(described["config"])

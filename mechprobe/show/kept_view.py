@@ -21,7 +21,7 @@ def keep_view(view: View, path: str | Path) -> Path:
         told = json.dumps(asdict(view), ensure_ascii=False, allow_nan=False)
     except ValueError as error:
         raise InputError(f"a view holds finite numbers only ({error}); mend its values") from None
-    return atomic_write(Path(path), told.encode())
+    return atomic_write(Path(path).expanduser(), told.encode())
 
 
 def read_view(path: Path) -> View:

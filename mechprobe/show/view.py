@@ -67,7 +67,7 @@ class View:
         Raises:
             InputError: the file cannot be written.
         """
-        return atomic_write(Path(path), self.page().encode())
+        return atomic_write(Path(path).expanduser(), self.page().encode())
 
     def _repr_html_(self) -> str:
         """The page in a frame of its own, whose scripts cannot touch the notebook."""

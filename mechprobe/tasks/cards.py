@@ -98,7 +98,8 @@ def load_pairs(
     else:
         from mechprobe.tasks.mixing import mix_splits
 
-        splits = mix_splits(card, None if data_dir is None else Path(data_dir), seed, asked)
+        folder = None if data_dir is None else Path(data_dir).expanduser()
+        splits = mix_splits(card, folder, seed, asked)
     return Task(
         name=card["name"],
         labels=tuple(card["labels"]),
@@ -112,7 +113,7 @@ def read_card(name_or_path: str | Path) -> dict[str, Any]:
     """A card as written, with its ``name``; raises InputError where it cannot be read."""
     text = str(name_or_path)
     if text.endswith(".toml"):
-        path, name = Path(text), Path(text).stem
+        path, name = Path(text).expanduser(), Path(text).stem
         if not path.is_file():
             raise InputError(f"no card at {text}; give the path of a .toml file or a card name")
     else:

@@ -257,7 +257,8 @@ class Explorer:
         """
         from mechprobe.show.explorer.saved import saved_page
 
-        return atomic_write(Path(path), saved_page(self, sets or {}, examples).encode())
+        page = saved_page(self, sets or {}, examples)
+        return atomic_write(Path(path).expanduser(), page.encode())
 
     @property
     def widget(self) -> Any:
