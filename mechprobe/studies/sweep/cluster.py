@@ -88,7 +88,8 @@ def _start(address: str, count: int, gpus: float, cpus: float) -> Any:
             **own, logging_level=logging.ERROR, log_to_driver=False,
             runtime_env={"env_vars": variables},
         )
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # Ray raises plain ones, when it does not start in time
+        ray.shutdown()
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
             f"no Ray cluster at {address!r} ({first}); give --address of one, or {LOCAL}"

@@ -49,6 +49,10 @@ class Desk:
             return f"{type(error).__name__}: {first}"
         return None
 
+    def process(self) -> int:
+        """The number of the process this desk is in."""
+        return os.getpid()
+
     def close(self) -> None:
         """Let go of the open run."""
         if self._context is not None:
