@@ -127,6 +127,8 @@ def _sentence(block: Sequence[tuple[int, str]], source: str) -> Sentence:
                 f"{where}: {len(fields)} columns where CoNLL-U has {_COLUMNS}, with tabs between; "
                 "mend or remove the row"
             )
+        if not all(field.strip() for field in fields):
+            raise InputError(f"{where}: an empty column; write _ where there is nothing to say")
         if _is_word(fields[0], len(rows), ranges, where):
             rows.append(fields)
             numbers.append(number)

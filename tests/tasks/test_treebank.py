@@ -65,6 +65,7 @@ def test_words_are_read_and_ranges_and_empty_nodes_passed_over():
     [
         ((row(1, 0), "2\tw\t_"), "line 2: 3 columns where CoNLL-U has 10"),
         ((row(1, 0).replace("\t", " "),), "line 1: 1 columns"),
+        ((row(1, 0), row(2, 1).replace("w", "", 1)), "line 2: an empty column"),
         ((row(1, 0), row(3, 1)), "line 2: id '3' where word 2 was expected"),
         ((row(1, 0), row(1, 0)), "line 2: id '1' where word 2 was expected"),
         ((row("x", 0),), "line 1: id 'x' where word 1"),
