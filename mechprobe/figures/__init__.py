@@ -10,6 +10,7 @@ from mechprobe.figures.effects import site_effects
 from mechprobe.figures.faithful import faithfulness_curve
 from mechprobe.figures.head_map import head_map, keep_frequency
 from mechprobe.figures.layers import layer_curves
+from mechprobe.figures.matrices import named_matrix, task_matrix
 from mechprobe.figures.null import bars_with_null
 from mechprobe.figures.similarity import jaccard_matrix
 from mechprobe.figures.spread import accuracy_spread
@@ -17,9 +18,8 @@ from mechprobe.figures.staircase import staircase, training_curves
 from mechprobe.figures.style import COLUMN, PAGE, save_figure
 from mechprobe.figures.task_space import (
     cluster_tree,
-    named_matrix,
     over_steps,
-    task_matrix,
+    task_accuracies,
     task_points,
     tuning_frontier,
 )
@@ -53,6 +53,7 @@ __all__ = [
     "site_effects",
     "sparsity_curve",
     "staircase",
+    "task_accuracies",
     "task_matrix",
     "task_points",
     "training_curves",

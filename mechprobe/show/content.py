@@ -100,10 +100,7 @@ def picture_file(rel: str) -> str:
 
 
 def _content(raw: Mapping[str, Any]) -> Content:
-    claims = tuple(
-        Claim(**{k: _texts(v) if k == "files" else _text(v) for k, v in claim.items()})
-        for claim in raw["claims"]
-    )
+    claims = tuple(map(_claim, raw["claims"]))
     for claim in claims:
         if claim.verdict not in VERDICTS:
             raise ValueError(f"verdict {claim.verdict!r} is none of {VERDICTS}")
@@ -122,6 +119,11 @@ def _content(raw: Mapping[str, Any]) -> Content:
         notes=_texts(raw.get("notes", ())),
         command=_text(raw.get("command") or ""),
     )
+
+
+def _claim(raw: Mapping[str, Any]) -> Claim:
+    words = {key: _text(value) for key, value in raw.items() if key != "files"}
+    return Claim(**words, files=_texts(raw.get("files", ())))
 
 
 def _shown(items: Any) -> tuple[Shown, ...]:

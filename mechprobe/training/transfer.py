@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from mechprobe.errors import InputError
-from mechprobe.figures.task_space import task_matrix
+from mechprobe.figures.matrices import task_matrix
 from mechprobe.models.edits import HookedModel
 from mechprobe.runs.files import atomic_write, read_arrays, read_json, to_json, write_arrays
 from mechprobe.tasks.pair_tokens import EncodedPairs, subset

@@ -3,8 +3,9 @@ import pandas as pd
 import pytest
 
 from mechprobe.errors import InputError
+from mechprobe.figures.matrices import task_matrix
 from mechprobe.figures.style import save_figure
-from mechprobe.figures.task_space import over_steps, task_matrix, task_points, tuning_frontier
+from mechprobe.figures.task_space import over_steps, task_points, tuning_frontier
 
 NAMES = [f"paradigm_{i}" for i in range(6)]
 GROUPS = ["a", "a", "b", "b", "b", "c_d"]

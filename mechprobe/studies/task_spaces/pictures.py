@@ -6,15 +6,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from mechprobe.figures.matrices import named_matrix, task_matrix
 from mechprobe.figures.style import PAGE, save_figure
-from mechprobe.figures.task_space import (
-    cluster_tree,
-    named_matrix,
-    over_steps,
-    task_matrix,
-    task_points,
-    tuning_frontier,
-)
+from mechprobe.figures.task_space import cluster_tree, over_steps, task_points, tuning_frontier
 from mechprobe.runs import Run
 from mechprobe.stats.ordination import row_distance, similarity_distance, task_map
 from mechprobe.studies.task_spaces.results import Results
