@@ -30,15 +30,9 @@ import pandas as pd
 import mechprobe as mp
 from mechprobe.stats.mantel import mantel
 from mechprobe.tasks.minimal_pairs import hypothesis_space
-from mechprobe.tasks.pair_templates import generate_minimal_pairs, generate_text
-from mechprobe.tasks.pair_tokens import encode_minimal_pairs
-from mechprobe.training.deltas import flat_weights
-from mechprobe.training.ftgd import TuneSettings
-from mechprobe.training.pretrain import pretrain
-from mechprobe.training.pretrain_settings import PretrainSettings
-from mechprobe.training.transfer import transfer_space
+from mechprobe.tasks.pair_templates import generate_text
 
-every = generate_minimal_pairs(n_pairs=120, seed=0)
+every = mp.generate_minimal_pairs(n_pairs=120, seed=0)
 pairs = every.choose(every.names[:8])
 pd.DataFrame({
     "phenomenon": pairs.phenomena, "acceptable": [p.good[0] for p in pairs],
@@ -54,15 +48,16 @@ pd.DataFrame({
 barred = {s for p in pairs for s in (*p.good, *p.bad)}
 folder = Path(tempfile.mkdtemp())
 (folder / "text.txt").write_text("\n".join(generate_text(n=12_000, seed=0, avoid=barred)))
-done = pretrain(
-    PretrainSettings(
+done = mp.pretrain(
+    mp.PretrainSettings(
         text=(str(folder / "text.txt"),), size="0.1M", vocabulary="word", split=False, n_ctx=32,
         steps=1_500, n_checkpoints=2, seed=0,
     ),
     folder / "model",
 )
 model = mp.load_model(done.path(done.steps[-1]))
-done.perplexity
+print(done.perplexity)
+mp.score_minimal_pairs(model, pairs, unknown="drop").table().round(3)
 
 # %% [markdown]
 # ## Tune on each, test on all
@@ -72,15 +67,9 @@ done.perplexity
 # delta and taken back exactly before the next task.
 
 # %%
-parts = {
-    part: encode_minimal_pairs(pairs.part(part), model.tokenizer, unknown="drop")
-    for part in ("tune", "evaluate")
-}
-with flat_weights(model) as weights:
-    space = transfer_space(
-        model, weights, parts["tune"], parts["evaluate"],
-        TuneSettings(top=0.02, lr=0.02, steps=10), seed=0,
-    )
+space = mp.transfer_matrix(
+    model, pairs, mp.TuneSettings(top=0.02, lr=0.02, steps=10), unknown="drop", seed=0
+)
 pd.DataFrame({
     "accuracy before": space.eval1, "after tuning on it": np.diag(space.eval2),
     "weights changed": space.changed,
@@ -88,13 +77,7 @@ pd.DataFrame({
 
 # %%
 transfer = space.transfer("log_odds")
-figure, axes = plt.subplots(figsize=(5, 4))
-limit = np.abs(transfer).max()
-picture = axes.imshow(transfer, cmap="RdBu", vmin=-limit, vmax=limit)
-axes.set(xticks=range(8), yticks=range(8), yticklabels=space.names, xlabel="tested on",
-         ylabel="tuned on")
-axes.set_xticklabels(space.names, rotation=90)
-figure.colorbar(picture, label="change of log odds, nats")
+space.plot("log_odds")
 plt.show()
 
 # %% [markdown]
