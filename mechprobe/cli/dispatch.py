@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mechprobe import __version__
 from mechprobe.cli import listing, pretrain, report, run, selfcheck, sweep
+from mechprobe.cli.options import refuse_huge_numbers
 from mechprobe.cli.parser import DATA, Parser, check_folder
 from mechprobe.errors import InputError
 from mechprobe.locate import command as locate_command
@@ -49,6 +50,7 @@ def dispatch(words: list[str]) -> int:
     given, strange = build_parser(study, words[2:]).parse_known_args(words)
     if strange:
         raise InputError(_strange(strange[0], study))
+    refuse_huge_numbers(vars(given))
     if getattr(given, "out", None) is not None:
         given.out = given.out.expanduser()
     match given.command:
@@ -63,13 +65,13 @@ def dispatch(words: list[str]) -> int:
         case "selfcheck":
             return selfcheck.run(given)
         case "locate":
+            _check_out(given.out)
             data = os.environ.get(DATA)
-            if given.out is not None:
-                check_folder("--out", given.out)
             return locate_command.run(given, Path(data) if data else None)
         case "pretrain":
             return pretrain.run(given)
         case "bench":
+            _check_out(given.out)
             return bench_command.run(given)
     assert study is not None
     return run.run(study, given, words)
@@ -120,6 +122,11 @@ def build_parser(study: Study | None = None, words: Sequence[str] = ()) -> Parse
     )
     selfcheck.add_options(checks)
     return top
+
+
+def _check_out(out: Path | None) -> None:
+    if out is not None:
+        check_folder("--out", out)
 
 
 def _strange(word: str, study: Study | None) -> str:

@@ -7,11 +7,14 @@ import dataclasses
 import math
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mechprobe.errors import InputError
 from mechprobe.studies import option
+
+LARGEST = 10**12
+"""Of whole numbers on the command line; seeds are derived from them and must fit in 64 bits."""
 
 
 def add_setting(group: Any, field: dataclasses.Field, hint: Any, value: Any) -> None:
@@ -83,3 +86,12 @@ def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         return " ".join(map(str, value)) or "empty"
     return "none" if value is None else str(value)
+
+
+def refuse_huge_numbers(options: Mapping[str, object]) -> None:
+    """Raise InputError for a number from which no seed of 64 bits can be derived."""
+    for name, value in options.items():
+        for number in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(number, int) and abs(number) > LARGEST:
+                raise InputError(f"{option(name)}: {number} is out of range; give a number up to "
+                                 f"{LARGEST:,}")

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from mechprobe.cli.parser import DATA, Parser, folder
+from mechprobe.cli.parser import DATA, Parser, check_folder, folder
 from mechprobe.errors import InputError
 
 
@@ -37,6 +37,8 @@ def run(given: argparse.Namespace) -> int:
         cases_of = place if place.is_dir() else None
     if given.seed < 0:
         raise InputError(f"--seed is {given.seed}; give 0 or more")
+    if given.record is not None:
+        check_folder("--record", given.record)
     cases = checks.collect_cases(cases_of, given.seed, trained=given.trained)
     detail = checks.selfcheck(cases, seed=given.seed)
     if given.record is not None:

@@ -11,7 +11,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from mechprobe.cli.options import read_values
+from mechprobe.cli.options import read_values, refuse_huge_numbers
 from mechprobe.cli.parser import DATA, Parser, check_folder, folder
 from mechprobe.cli.run import on_this_machine
 from mechprobe.errors import InputError
@@ -113,6 +113,7 @@ def jobs(study: Study, preset: str, given: argparse.Namespace) -> list[Any]:
         if name in axes:
             raise InputError(f"{name} is given twice; put all its values into one --set")
         axes[name] = read_values(hints[name], name, values) if name in hints else (values,)
+    refuse_huge_numbers(axes)
     return grid(study, preset, axes, data_dir=os.environ.get(DATA))
 
 

@@ -131,16 +131,17 @@ def collect_cases(
     Raises:
         InputError: a folder without cases.
     """
-    cases = all_cases(seed)
-    if trained:
-        cases.append(trained_induction(seed, steps=800, progress=progress))
+    found: list[Path] = []
     if folder is not None:
         found = sorted(path.parent for path in Path(folder).glob("*/truth.json"))
         if not found:
             raise InputError(f"no planted cases in {folder}; give a folder of case folders")
-        for place in found:
-            first = load_case(place, _sets(place)[0])
-            cases += [first, *(load_case(place, name) for name in _sets(place)[1:])]
+    cases = all_cases(seed)
+    if trained:
+        cases.append(trained_induction(seed, steps=800, progress=progress))
+    for place in found:
+        first = load_case(place, _sets(place)[0])
+        cases += [first, *(load_case(place, name) for name in _sets(place)[1:])]
     return cases
 
 
