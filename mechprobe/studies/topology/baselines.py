@@ -14,7 +14,8 @@ from mechprobe.probes import (
 from mechprobe.probes.sentence_scores import SentenceScore, tree_sentence_scores
 from mechprobe.runs import Run
 from mechprobe.studies.topology.data import StudyData
-from mechprobe.studies.topology.probing import Opened, as_arrays
+from mechprobe.studies.topology.kept_scores import as_arrays, from_arrays
+from mechprobe.studies.topology.probing import Opened
 from mechprobe.studies.topology.settings import Settings
 
 DRAWS = 20
@@ -58,8 +59,5 @@ def read_baselines(
     for key in arrays:
         part, metric, name, kind = key.split("/")
         if kind == "top":
-            place = f"{part}/{metric}/{name}"
-            found[name, part, metric] = SentenceScore(
-                (name,), arrays[key], arrays[f"{place}/bottom"], arrays[f"{place}/group"]
-            )
+            found[name, part, metric] = from_arrays(f"{part}/{metric}/{name}", arrays, (name,))
     return found

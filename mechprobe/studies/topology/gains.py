@@ -30,6 +30,11 @@ def mcc_gain(units: Units, condition: str, base: str, level: float = 0.95) -> In
     return t_interval(own - other, level)
 
 
+def collapses(units: Units) -> str:
+    """How many of the models give one answer only, in words."""
+    return f"{sum(unit['collapsed'] for unit in units)} of {len(units)} collapsed"
+
+
 def pulled_streams(units: Units) -> list[str]:
     """The streams that were pulled towards a tree and, as their null, away from it."""
     by = by_condition(units)

@@ -9,11 +9,12 @@ from mechprobe.runs import Run
 from mechprobe.studies.topology.baselines import read_baselines
 from mechprobe.studies.topology.data import StudyData
 from mechprobe.studies.topology.finetune import conditions
+from mechprobe.studies.topology.kept_scores import from_arrays, probe_name, scores_file
 from mechprobe.studies.topology.kinds import kinds_of, scores_named
 from mechprobe.studies.topology.models import model_names, untrained_names
 from mechprobe.studies.topology.results import UNTRAINED, Results, mean_score
 from mechprobe.studies.topology.settings import Settings
-from mechprobe.studies.topology.units import ENCODER, probe_name, tune_name
+from mechprobe.studies.topology.units import ENCODER, tune_name
 
 
 def gather(settings: Settings, data: StudyData, run: Run) -> Results:
@@ -40,15 +41,12 @@ def read_scores(
     """Scores by (model, part, metric), with the mean over untrained models."""
     found: dict[tuple[str, str, str], SentenceScore] = {}
     for (model, kind), unit in units.items():
-        arrays = run.read_arrays(f"scores/{model}-{kind}.safetensors")
+        arrays = run.read_arrays(scores_file(model, kind))
         for part in ("dev", *data.scored):
             for metric in scores_named(kind):
                 place = f"{part}/{metric}"
                 if f"{place}/top" in arrays:
-                    found[model, part, metric] = SentenceScore(
-                        tuple(unit["streams"]), arrays[f"{place}/top"], arrays[f"{place}/bottom"],
-                        arrays[f"{place}/group"],
-                    )
+                    found[model, part, metric] = from_arrays(place, arrays, tuple(unit["streams"]))
     names = untrained_names(settings)
     for _, part, metric in [key for key in found if key[0] == names[0]]:
         found[UNTRAINED, part, metric] = mean_score([found[n, part, metric] for n in names])

@@ -17,8 +17,8 @@ from mechprobe.probes.sentence_scores import (
 )
 from mechprobe.runs import progress
 from mechprobe.sites import Site
+from mechprobe.studies.topology.kept_scores import read_score
 from mechprobe.studies.topology.probing import Opened, kept_bank
-from mechprobe.studies.topology.results import read_score
 from mechprobe.studies.topology.settings import Settings
 
 RESIDUAL = "resid"

@@ -32,6 +32,7 @@ from mechprobe.probes.sentence_scores import (
 )
 from mechprobe.runs import Run, progress
 from mechprobe.studies.topology.data import StudyData
+from mechprobe.studies.topology.kept_scores import as_arrays, probe_name, scores_file
 from mechprobe.studies.topology.kinds import objective_of, on_residual, topology_of
 from mechprobe.studies.topology.models import open_model
 from mechprobe.studies.topology.settings import Settings
@@ -92,7 +93,7 @@ def probe_unit(opened: Opened, kind: str) -> dict:
             arrays |= as_arrays(f"{part}/{metric}", score)
         if topology_of(kind):
             flat[part], levels[part] = _labels(bank, vectors, kind)
-    run.write_arrays(f"scores/{name}.safetensors", arrays)
+    run.write_arrays(scores_file(opened.name, kind), arrays)
     return {
         "streams": [str(s) for s in bank.streams], "dev_loss": bank.dev_loss.tolist(),
         "epochs": bank.epochs.tolist(), "flat": flat, "levels": levels,
@@ -151,14 +152,9 @@ def _labels(
     )
 
 
-def as_arrays(key: str, score: SentenceScore) -> dict[str, np.ndarray]:
-    """A score as named arrays."""
-    return {f"{key}/top": score.top, f"{key}/bottom": score.bottom, f"{key}/group": score.group}
-
-
 def kept_bank(opened: Opened, kind: str) -> ProbeBank:
     """A bank of the run, read from its folder."""
-    kept = opened.run.unit(f"probe-{opened.name}-{kind}", lambda: probe_unit(opened, kind))
+    kept = opened.run.unit(probe_name(opened.name, kind), lambda: probe_unit(opened, kind))
     arrays = opened.run.read_arrays(f"probes/{opened.name}-{kind}.safetensors")
     return ProbeBank(
         objective_of(opened.settings, opened.data, kind),

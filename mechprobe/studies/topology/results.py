@@ -10,26 +10,11 @@ import pandas as pd
 
 from mechprobe.models.streams import Stream
 from mechprobe.probes.sentence_scores import SentenceScore, difference
-from mechprobe.runs import Run
 from mechprobe.studies.topology.kinds import TOPOLOGY, rank_kind, topology_of
 from mechprobe.studies.topology.models import TRAINED
 from mechprobe.studies.topology.settings import Settings
 
 UNTRAINED = "untrained"
-
-
-def read_score(run: Run, model: str, kind: str, part: str, metric: str) -> SentenceScore:
-    """A kept score."""
-    arrays = run.read_arrays(f"scores/{model}-{kind}.safetensors")
-    names = tuple(run.unit(f"probe-{model}-{kind}", _absent)["streams"])
-    place = f"{part}/{metric}"
-    return SentenceScore(
-        names, arrays[f"{place}/top"], arrays[f"{place}/bottom"], arrays[f"{place}/group"]
-    )
-
-
-def _absent() -> dict:
-    raise AssertionError("probes are trained before their scores are read")
 
 
 @dataclass(frozen=True)

@@ -108,8 +108,8 @@ PRESETS: dict[str, Settings] = {
         preset="real", treebank=EWT, second=PUD, encoder="minilm", n_train=2_000, n_dev=600,
         n_test=600, n_second=500, n_untrained=1, topology_rank=96, topology_ranks=(24, 192),
         probe_epochs=20, n_heads_tested=24, n_head_sentences=60, n_turns=2, finetune=COLA,
-        finetune_seeds=5, finetune_streams=("resid.3",), n_finetune=8_551, finetune_steps=268,
-        finetune_lr=1e-4,
+        finetune_seeds=5, finetune_streams=("resid.3",), n_finetune=8_551, finetune_steps=804,
+        finetune_lr=2e-5,
     ),
     "paper": Settings(  # the sentences of the paper's own runs and its tables were not available
         preset="paper", treebank=EWT, second=PUD, encoder="bert-large-uncased", n_layers=24,

@@ -9,6 +9,7 @@ from mechprobe.studies.topology.baselines import baselines_unit
 from mechprobe.studies.topology.data import StudyData
 from mechprobe.studies.topology.finetune import Tuning, conditions, tune_unit
 from mechprobe.studies.topology.heads import heads_unit
+from mechprobe.studies.topology.kept_scores import probe_name
 from mechprobe.studies.topology.kinds import kinds_of
 from mechprobe.studies.topology.models import TRAINED, model_names, train_encoder
 from mechprobe.studies.topology.probing import Opened, probe_unit
@@ -58,11 +59,6 @@ def units(settings: Settings) -> list[Unit]:
         _tune(condition, i)
         for i in range(settings.finetune_seeds) for condition in conditions(settings)
     ]
-
-
-def probe_name(model: str, kind: str) -> str:
-    """Name of the unit of one kind of probe."""
-    return f"probe-{model}-{kind}"
 
 
 def tune_name(condition: str, index: int) -> str:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from mechprobe.stats import t_interval
 from mechprobe.studies.claims import UNTESTED, Claim, judge
 from mechprobe.studies.topology.baselines import CHAIN
 from mechprobe.studies.topology.finetune import PLAIN, null_of
-from mechprobe.studies.topology.gains import by_condition, fall, mcc_gain, pulled_streams
+from mechprobe.studies.topology.gains import by_condition, collapses, fall, mcc_gain, pulled_streams
 from mechprobe.studies.topology.results import UNTRAINED, Results, span
 from mechprobe.studies.topology.verdict_metrics import (
     division_of_work,
@@ -142,26 +143,22 @@ def regularising_helps(results: Results) -> Claim:
     plain, streams = by.get(PLAIN, []), pulled_streams(units)
     if len(plain) < 2:
         return Claim(text, UNTESTED, "fewer than two fine-tuned models a condition", paper)
-    collapsed = sum(unit["collapsed"] for unit in plain)
-    if collapsed == len(plain):
-        return Claim(text, UNTESTED, "plain fine-tuning collapsed in every seed", paper)
     level = 1 - 0.05 / len(streams)
-    lines, helped = [], []
+    learned = t_interval(np.array([unit["mcc"] for unit in plain]))
+    lines, helped = [f"plain {learned:.3f}, {collapses(plain)}"], []
     for name in streams:
         gain, over_null = (mcc_gain(units, name, base, level) for base in (PLAIN, null_of(name)))
         helped.append(gain.low > 0 and over_null.low > 0)
         lines.append(
-            f"{name}: {np.mean([unit['mcc'] for unit in by[name]]):.3f}, gain {gain:.3f}, over the "
-            f"same pull with labels read backwards {over_null:.3f}, "
-            f"{sum(unit['collapsed'] for unit in by[name])} of {len(by[name])} collapsed, L_probe "
-            f"fell {fall(units, name):.1f}-fold"
+            f"{name}: gain {gain:.3f}, {collapses(by[name])}; over the same pull with labels read "
+            f"backwards {over_null:.3f}, of which {collapses(by[null_of(name)])}; L_probe fell "
+            f"{fall(units, name):.1f}-fold"
         )
-    base = np.array([unit["mcc"] for unit in plain])
+    asked = f"gains are paired by seed, {level:.1%} intervals over seeds (t), both asked to be " \
+        "above 0"
+    if not learned.low > 0:
+        asked = "plain fine-tuning did not surely learn the task, so nothing can be said of a gain"
     return Claim(
-        text, judge(any(helped)),
-        f"Matthews' correlation, {len(plain)} seeds: plain {base.mean():.3f} (sd "
-        f"{base.std(ddof=1):.3f}, {collapsed} collapsed); " + "; ".join(lines)
-        + f"; gains are paired by seed, {level:.1%} intervals over seeds (t), both asked to be "
-        "above 0",
-        paper,
+        text, judge(any(helped)) if learned.low > 0 else UNTESTED,
+        f"Matthews' correlation, {len(plain)} seeds: {'; '.join(lines)}; {asked}", paper,
     )

@@ -163,6 +163,9 @@ def test_regularising_helps_only_over_plain_and_its_null_and_collapses_are_told(
     wild = verdict.regularising_helps(results(finetuned=tuned(plain, (0.9, 0.0, 0.8), low)))
     assert wild.verdict == FAILED
     assert "1 of 3 collapsed" in wild.numbers
+    weak = verdict.regularising_helps(results(finetuned=tuned((0.3, 0.0, 0.0), better, low)))
+    assert weak.verdict == UNTESTED
+    assert "did not surely learn" in weak.numbers
     gone = verdict.regularising_helps(results(finetuned=tuned((0.0, 0.0), (0.3, 0.4), (0, 0))))
     assert gone.verdict == UNTESTED
     assert verdict.regularising_helps(results()).verdict == UNTESTED
