@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from mechprobe.errors import InputError
 from mechprobe.models.edits import HookedModel, forward
+from mechprobe.models.finite import finite_forward
 from mechprobe.models.given import check_model
 from mechprobe.tasks.answers import LABEL_METRICS, METRICS, UNSCORED, find_metric, shown_name
 from mechprobe.tasks.batches import Batch, Seq2SeqBatch, encode_pairs
@@ -217,9 +218,12 @@ def full_logits(model: HookedModel, behaviour: Behaviour) -> Tensor:
 
 @torch.no_grad()
 def check_metric(model: HookedModel, behaviour: Behaviour) -> None:
-    """Refuse a metric that is NaN, of the wrong shape, or blind to the logits, before long work."""
+    """Refuse, before long work, a metric that is NaN, of the wrong shape or blind to the logits.
+
+    So is a model whose own values are NaN or infinite.
+    """
     batch = behaviour.batches(32)[0]
-    logits = forward(model, batch)
+    logits = finite_forward(model, batch)
     values = behaviour.measure(logits, batch)
     refuse_nan(values.double().cpu().numpy(), batch, behaviour)
     if any(not torch.equal(behaviour.measure(other, batch), values) for other in _others(

@@ -27,6 +27,7 @@ from mechprobe.models.decoder_classifier import (
 )
 from mechprobe.models.edits import HookedModel
 from mechprobe.models.encoder_decoder import build_encoder_decoder
+from mechprobe.models.finite import refuse_bad_weights
 from mechprobe.models.fixed_length import HookedFixedLengthEncoder, build_fixed_length_encoder
 from mechprobe.models.hf import from_hf
 from mechprobe.models.hf_files import load_from_folder, load_from_hub
@@ -76,8 +77,8 @@ def load_model(
             also any argument of TransformerLens' ``from_pretrained``.
 
     Raises:
-        InputError: nothing there, an architecture that is not supported, a wrong label count, or
-            an unknown override.
+        InputError: nothing there, an architecture that is not supported, a wrong label count, an
+            unknown override, or a weight that is NaN or infinite.
     """
     _check_given(source, seed, device)
     flags = {name: overrides.pop(name) for name in FLAGS if name in overrides}
@@ -114,6 +115,7 @@ def load_model(
         setattr(model.cfg, name, value)
     if dtype is None and isinstance(source, str | Path) and not _is_saved(Path(source)):
         dtype = torch.float32
+    refuse_bad_weights(model)
     return _moved(model, device, dtype)
 
 

@@ -37,6 +37,9 @@ class Batch:
         attention_mask: 1 for a real token, 0 for padding.
         labels: label index of each pair in its data set.
         index: row of each pair in the examples the batch was made from.
+
+    Raises:
+        InputError: a row without a real token (looked for on the CPU only).
     """
 
     tokens: Int[Tensor, "batch pos"]
@@ -44,6 +47,16 @@ class Batch:
     attention_mask: Int[Tensor, "batch pos"]
     labels: Int[Tensor, " batch"]
     index: Int[Tensor, " batch"]
+
+    def __post_init__(self) -> None:
+        if self.attention_mask.device.type != "cpu":  # a look would wait for the GPU
+            return
+        if not bool((full := self.attention_mask.any(1)).all()):
+            row = int(full.logical_not().nonzero()[0])
+            raise InputError(
+                f"row {row} of a batch is padding alone; leave it out, or mark its tokens with 1 "
+                "in attention_mask"
+            )
 
     def to(self: AnyBatch, device: str | torch.device) -> AnyBatch:
         """The same batch on another device."""
