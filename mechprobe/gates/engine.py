@@ -4,6 +4,13 @@ It gives the numbers of ``mechprobe.gates.reference``, and skips what is not nee
 and the first layer's attention are computed once, gate vectors share what they have in common, a
 head or MLP whose gate is 0 is not run, weights get no gradient, and where the read-out looks at one
 position the last block computes that one.
+
+What bounds the rest, profiled on one core with half of the gates closed (4 layers, d 256, 32 x 64
+tokens, float32): products with weights take 68 % of a step and run at what oneDNN reaches on these
+shapes; products inside attention 11 %, at MKL's third of that (torch has no other batched product
+in float32); GELU and its derivative 9 %; norms, softmax, sums and copies 9 %. Batches of 128 tokens
+run stacked, each vector skipping its own closed units: 1.4 times as fast at half closed as on the
+union of what the stack has open.
 """
 
 from __future__ import annotations

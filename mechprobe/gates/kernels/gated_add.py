@@ -66,8 +66,8 @@ def add_gated_back(
     Args:
         own: as in ``add_gated``; only read where ``into_gates``.
     """
-    both = into_own and into_gates and own is not None and len(own) == len(members) > 0
-    if both and cuda_sources.wanted(grad, own, gates, stand):
+    both = into_own and into_gates and cuda_sources.wanted(grad, own, gates, stand)
+    if own is not None and both and len(own) == len(members) > 0:
         launch, filled = cuda_sources.gated_add_backward(grad, own, gates, stand, members)
         cuda_sources.run(launch)
         return filled
