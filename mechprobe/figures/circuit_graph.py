@@ -77,7 +77,7 @@ def circuit_graph(
     for spine in axes.spines.values():
         spine.set_visible(False)
     legend_below(figure, axes, note=(
-        f"widest edge: {largest:.3g}, {unit}\ndashed: negative; faint: 95 % interval includes 0"
+        f"widest edge: {largest:.3g}, {unit.replace("_", " ")}\ndashed: negative; faint: 95 % interval includes 0"
     ))
     return figure
 

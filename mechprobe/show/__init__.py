@@ -1,1 +1,1 @@
-"""What people look at: the report of a run and its small record."""
+"""What people look at: reports and records of runs, views of one text, the circuit explorer."""

@@ -10,6 +10,7 @@ from mechprobe import figures
 from mechprobe.errors import InputError
 from mechprobe.figures.circuit_graph import node_places
 from mechprobe.figures.style import COLOURS
+from mechprobe.locate.edges import Edge, EdgeScores
 
 
 def edges():
@@ -54,6 +55,20 @@ def test_layers_stand_upwards_and_the_logits_on_top():
     both = node_places(["cross 1.0", "dec 1.0", "dec mlp.1", "enc 2.0", "dec 0.0", "logits"])
     assert sorted(both, key=lambda name: both[name][1]) == [
         "enc 2.0", "dec 0.0", "dec 1.0", "cross 1.0", "dec mlp.1", "logits"]
+
+
+def test_path_patching_draws_its_edges():
+    effects = np.outer([2.0, -1.0, 0.5], np.ones(20)) + 0.01 * np.arange(20)
+    scores = EdgeScores(
+        "paths", (Edge("0.1", "logits"), Edge("0.0", "1.1", "k"), Edge("1.1", "logits")), effects,
+        np.arange(10), np.arange(10, 20), "logit_difference", "paired", 1,
+    )
+    figure = scores.plot_graph(top=2)
+    assert names(figure) == {"0.1", "logits", "0.0", "1.1"}
+    assert len(arrows(figure)) == 2
+    note = figure.legends[0].get_title().get_text()
+    assert "2.15" in note
+    assert "effect on logit difference" in note
 
 
 def test_what_cannot_be_drawn_is_said():

@@ -56,8 +56,8 @@ def explore(
 
     Shown by a notebook (needs ``pip install 'mechprobe[notebooks]'``; tested in JupyterLab, not in
     VS Code or Colab), or written by ``.save_html(path)`` as a page that stays interactive without
-    Python. A click costs one pass of the model over the examples, and the first look one pass for
-    every site.
+    Python. A click costs one pass of the examples through the layers from the first closed site on
+    (by the engine, where it knows the model), and the first look such a pass for every site.
 
     Args:
         task: as for ``mechprobe.ablate``.
