@@ -76,9 +76,9 @@ def circuit_graph(
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_visible(False)
-    legend_below(figure, axes, note=(
-        f"widest edge: {largest:.3g}, {unit.replace("_", " ")}\ndashed: negative; faint: 95 % interval includes 0"
-    ))
+    widest = f"widest edge: {largest:.3g}, {unit.replace('_', ' ')}"
+    note = f"{widest}\ndashed: negative; faint: 95 % interval includes 0"
+    legend_below(figure, axes, note=note)
     return figure
 
 
