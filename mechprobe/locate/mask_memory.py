@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from dataclasses import dataclass
 
@@ -40,9 +41,11 @@ def member_bytes(model: HookedModel, examples: int, positions: int) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that can be had now: the GPU's free memory, else the machine's."""
+    """Memory that can be had now: the GPU's, else the machine's (8 GiB where it does not say)."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    if "SC_AVPHYS_PAGES" not in os.sysconf_names:
+        return 2**33
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -66,3 +69,14 @@ def fitting(
         return Fit(min(members, k), None)
     fit = int(budget // max(1, member_bytes(model, 1, positions)))
     return Fit(1, max(1, min(fit, examples)))
+
+
+def give_back_freed() -> bool:
+    """Give memory that was freed, and that malloc or CUDA's allocator kept, back to the system."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):  # not glibc
+        return False
+    return True

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechprobe.locate.mask_gradients import Gradients
+from mechprobe.locate.mask_memory import give_back_freed
 from mechprobe.tasks.batches import Batch
 
 Objective = Callable[[Tensor, Batch, Tensor | None], Tensor]
@@ -88,6 +89,7 @@ class Pieces:
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error) or not self._smaller(batch, len(gates)):
                     raise
+            give_back_freed()  # what the error's frames held is free now
 
     def _once(
         self, batch: Batch, full: Tensor | None, gates: Tensor, objective: Objective
@@ -127,9 +129,12 @@ class Pieces:
         return False
 
 
+SAID = ("can't allocate memory", "not enough memory", "could not create a primitive", "bad_alloc")
+"""What torch's CPU allocator, oneDNN (which gives no other reason) and C++ say without memory."""
+
+
 def out_of_memory(error: BaseException) -> bool:
-    """Whether torch, its CPU allocator or Python ran out of memory."""
+    """Whether torch, one of its libraries or Python ran out of memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    said = str(error)
-    return "can't allocate memory" in said or "not enough memory" in said
+    return any(words in str(error) for words in SAID)

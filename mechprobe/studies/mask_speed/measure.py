@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from mechprobe.gates.engine import Engine
 from mechprobe.gates.kernels.product import product
+from mechprobe.locate.mask_memory import give_back_freed
 from mechprobe.runs import progress
 from mechprobe.studies.mask_speed.rival_pyvene import Pyvene, installed
 from mechprobe.studies.mask_speed.rivals import Hooks, Published, Vmapped, means
@@ -167,10 +167,10 @@ def peak_memory(run: Run) -> float | None:
     What was freed before, and kept by the allocator, is given back first: it would hide the run.
     """
     clear, status = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+    give_back_freed()
     try:
-        ctypes.CDLL(None).malloc_trim(0)
         clear.write_text("5")
-    except (OSError, AttributeError):
+    except OSError:
         return None
 
     def held(name: str) -> int:

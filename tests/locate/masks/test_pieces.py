@@ -77,6 +77,7 @@ def test_other_errors_are_not_taken_for_memory():
     assert out_of_memory(real_allocation_failure())
     assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
     assert out_of_memory(MemoryError())
+    assert out_of_memory(RuntimeError("could not create a primitive"))  # oneDNN
     assert not out_of_memory(RuntimeError("size mismatch"))
 
 
