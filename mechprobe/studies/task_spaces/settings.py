@@ -107,7 +107,7 @@ PRESETS: dict[str, Settings] = {
         n_vocabulary=2_048, n_ctx=64, train_steps=1_200, precision="bfloat16", n_checkpoints=4,
         first_checkpoint=0.02, n_spaces=1, n_tune=24, n_eval=8, steps=6, batch=16, lr=0.012,
         file_limit=4_000_000, regime_model="0.3M", regime_tasks=8,
-        regime_lrs=(0.0005, 0.005, 0.05, 0.4),
+        regime_lrs=(0.0005, 0.002, 0.005, 0.01, 0.05, 0.1, 0.4),
     ),  # tuning's learning rate: reserve pairs of five paradigms, the smallest model
     "paper": Settings(
         preset="paper", pairs="blimp", models=(
