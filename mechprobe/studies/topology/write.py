@@ -229,8 +229,8 @@ def notes(results: Results) -> list[str]:
         "with its word's depth, as in the released code",
         "A metric is a minimum over B found by gradient descent. That problem is not convex, least "
         "of all with labels made from B itself: X_ssp and X_essp may have smaller minima.",
-        f"{unfinished(results)} probes of X were still improving when they stopped after "
-        f"{settings.probe_epochs} epochs.",
+        f"{unfinished(results)} probes of X had not stopped by themselves after "
+        f"{settings.probe_epochs} epochs; their X might still fall.",
         f"Probes: Adam, {settings.probe_epochs} epochs at most, patience 5, one seed; "
         f"{settings.n_untrained} untrained model(s).",
     ]
