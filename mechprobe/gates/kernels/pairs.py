@@ -36,6 +36,8 @@ class Pairs:
     @cached_property
     def shared(self) -> tuple[int, ...] | None:
         """The heads of every vector where all have the same; else None."""
+        if self.n == 1:
+            return self.heads
         first = self.heads[: len(self.heads) // self.n]
         each = tuple(m for m in range(self.n) for _ in first)
         return first if (self.members, self.heads) == (each, first * self.n) else None
