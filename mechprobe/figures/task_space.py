@@ -75,7 +75,8 @@ def tuning_frontier(
     """Perplexity ratio (log scale) against the gain on the tuned task, one line a method.
 
     Args:
-        table: columns "gain" (share), "perplexity_ratio", and ``by``; a row a learning rate.
+        table: columns "gain" (share), "perplexity_ratio", and ``by``; a row a learning rate,
+            joined in the order of "lr" where there is such a column, else of the gain.
 
     Raises:
         InputError: a missing column, or no rows.
@@ -87,7 +88,7 @@ def tuning_frontier(
         y="perplexity after / before", grid="y",
     )
     for i, (name, part) in enumerate(table.groupby(by, sort=False)):
-        part = part.sort_values("gain")
+        part = part.sort_values("lr" if "lr" in part else "gain")
         axes.plot(
             100 * part["gain"], part["perplexity_ratio"], marker=MARKERS[i % 6], markersize=3.5,
             linewidth=1.0, linestyle=LINES[(i // 6) % 6], color=COLOURS[i % 6], label=str(name),

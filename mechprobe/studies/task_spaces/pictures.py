@@ -48,10 +48,17 @@ def matrices(settings: Settings, results: Results) -> dict[str, Drawn]:
         np.fill_diagonal(values, np.nan)
         return matrix(values, unit, rows="task", columns="task", **options)
 
+    def transfer(values: np.ndarray, unit: str) -> Drawn:
+        end = float(np.quantile(np.abs(values), 0.99))
+        if not 0 < end < np.abs(values).max():
+            return matrix(values, f"transfer ({unit})")
+        unit = f"transfer ({unit}); 1 % of the cells lie beyond the ends"
+        return matrix(values, unit, limits=(-end, end))
+
     return {
-        "transfer": matrix(results.tuning.transfer, f"transfer ({unit})"),
-        "accuracy-transfer": matrix(
-            100 * results.tuning.space.transfer("raw"), "transfer (points of accuracy)"
+        "transfer": transfer(results.tuning.transfer, unit),
+        "accuracy-transfer": transfer(
+            100 * results.tuning.space.transfer("raw"), "points of accuracy"
         ),
         "gradient-overlap": between(
             "overlap", "overlap of the largest gradients", diverging=False
