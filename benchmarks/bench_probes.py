@@ -268,9 +268,9 @@ def main() -> None:
     assert scores is not None
     apart = (scores[BANK] - scores[ORIGINAL]).abs().max()
     text += [
-        "Fitted on shared vectors, all ways multiply the same matrices, and with wide vectors that is "
-        "most of the bank's own time; what a bank saves there is everything else. A pass a stream "
-        "is what a script costs that reads the model for the probe it trains.", "",
+        "Fitted on shared vectors, all ways multiply the same matrices, and with wide vectors that "
+        "is most of the bank's own time; what a bank saves there is everything else. A pass a "
+        "stream is what a script costs that reads the model for the probe it trains.", "",
         "UUAS of one bank and of the original formulation, MiniLM: apart by "
         f"{float(apart):.4f} at most over streams.", "",
     ]
