@@ -103,8 +103,8 @@ class Run:
         """The result of a piece of work: read when it is finished, computed and kept when not.
 
         The result is what JSON keeps of it, fresh or read. A finished unit is computed again when
-        a file that it wrote through this run is no longer there. Checkpoints that the unit took
-        are deleted once its result is kept.
+        a file that it wrote through this run is gone or no longer of its size. Checkpoints that the
+        unit took are deleted once its result is kept.
 
         Raises:
             InputError: the kept result is damaged; its file is named.

@@ -23,8 +23,11 @@ def write_unit(
     checkpoints: list[str],
 ) -> None:
     """Keep a finished unit; ``wrote`` and ``checkpoints`` are paths inside the run folder."""
+    folder = path.parent.parent
+    files = [rel for rel in wrote if (folder / rel).is_file()]
     atomic_write(path, to_json({
         "unit": name, "seconds": round(seconds, 1), "wrote": wrote, "checkpoints": checkpoints,
+        "bytes": {rel: (folder / rel).stat().st_size for rel in files},
         "sha256": _digest(result), "result": result,
     }))
 
@@ -43,7 +46,7 @@ def read_unit(path: Path, name: str) -> dict[str, Any]:
 
 
 def finished(folder: Path, name: str) -> dict[str, Any] | None:
-    """A kept unit of a run folder; None when there is none, or a file that it wrote is gone.
+    """A kept unit of a run folder; None when there is none, or a file it wrote is gone or cut.
 
     Raises:
         InputError: the kept unit is damaged; its file is named.
@@ -52,7 +55,11 @@ def finished(folder: Path, name: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     kept = read_unit(path, name)
-    return kept if all((folder / rel).exists() for rel in kept["wrote"]) else None
+    sizes = kept.get("bytes", {})
+    whole = all((folder / rel).exists() for rel in kept["wrote"]) and all(
+        (folder / rel).stat().st_size == size for rel, size in sizes.items()
+    )
+    return kept if whole else None
 
 
 def _digest(result: Any) -> str:

@@ -59,7 +59,7 @@ def tables() -> Callable[[Path], dict[str, bytes]]:
     """The content of every table and metric line of a run."""
 
     def read(folder: Path) -> dict[str, bytes]:
-        paths = [*sorted((folder / "tables").glob("*.csv")), folder / "metrics.jsonl"]
+        paths = [*sorted((folder / "tables").glob("*.csv")), *folder.glob("metrics.jsonl")]
         return {path.name: path.read_bytes() for path in paths}
 
     return read
