@@ -29,6 +29,7 @@ from mechprobe.models.edits import HookedModel
 from mechprobe.models.encoder_decoder import empty_encoder_decoder
 from mechprobe.models.fixed_length import HookedFixedLengthEncoder
 from mechprobe.models.hf import HEADS, drop_heads, load_weights, present_heads
+from mechprobe.runs.files import DRAFT
 
 DESCRIPTION, WEIGHTS, FORMAT = "mechprobe.json", "model.safetensors", 1
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json")
@@ -156,7 +157,7 @@ def _swapped_in(folder: Path) -> Iterator[Path]:
     """A draft folder that takes the place of ``folder`` when the block ends well."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}{DRAFT}", dir=folder.parent))
     except OSError as error:
         raise InputError(f"cannot write to {folder} ({error}); choose another folder") from None
     try:
@@ -166,11 +167,15 @@ def _swapped_in(folder: Path) -> Iterator[Path]:
             with path.open("rb") as file:
                 os.fsync(file.fileno())
         if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}{DRAFT}", dir=folder.parent))
             folder.rename(old / folder.name)
             draft.rename(folder)
             shutil.rmtree(old)
         else:
             draft.rename(folder)
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"cannot write {folder} ({error}); give a folder that can be written, with space"
+        ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)

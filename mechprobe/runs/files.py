@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -56,9 +57,11 @@ def atomic_write(path: str | Path, content: bytes) -> Path:
 
 
 def sweep_drafts(folder: Path) -> None:
-    """Remove drafts that a killed process left anywhere under a folder nobody writes to now."""
-    for draft in folder.rglob(f".*{DRAFT}*"):
-        if draft.is_file():
+    """Remove draft files and folders that a killed process left under a folder nobody writes."""
+    for draft in list(folder.rglob(f".*{DRAFT}*")):
+        if draft.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+        else:
             draft.unlink(missing_ok=True)
 
 

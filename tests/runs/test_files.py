@@ -10,6 +10,7 @@ import torch
 from mechprobe.errors import InputError
 from mechprobe.runs import Checkpoint, atomic_path, atomic_write
 from mechprobe.runs.files import (
+    DRAFT,
     read_arrays,
     read_json,
     sweep_drafts,
@@ -46,6 +47,9 @@ def test_drafts_of_a_killed_process_are_swept(tmp_path):
     draft = context.__enter__()
     draft.write_bytes(b"half")
     atomic_write(tmp_path / "tables" / "b.csv", b"whole")
+    model = tmp_path / "models" / f".step-5{DRAFT}x"  # as save_model names its draft folders
+    model.mkdir(parents=True)
+    (model / "model.safetensors").write_bytes(b"half")
     sweep_drafts(tmp_path)
     assert [p.name for p in tmp_path.rglob("*.*")] == ["b.csv"]
     context.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)

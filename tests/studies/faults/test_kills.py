@@ -13,7 +13,7 @@ from mechprobe.studies import STUDIES
 
 SCRIPT = Path(__file__).with_name("kill_study.py")
 NOT_COMPARED = {".lock", ".claims", "report.html"}
-"""A page holds the time of its figures' unit files; its content is ``report.json``."""
+"""Locks; and the page, which tells the seconds that units took: its content is report.json."""
 
 
 def _content(folder: Path) -> dict[str, Any]:
