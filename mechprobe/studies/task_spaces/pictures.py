@@ -104,7 +104,7 @@ def tuning_and_growth(tables: dict[str, pd.DataFrame]) -> dict[str, Drawn]:
             drawn["kinds-of-tuning"] = tuning_frontier(shown, width=PAGE), means
     grown = rows_where(tables["development"], tables["development"]["step"] > 0)
     if len(grown) > 1:
-        width = PAGE if grown["model"].nunique() > 1 else 0.6 * PAGE
+        width = PAGE if len(set(grown["model"])) > 1 else 0.6 * PAGE
         sharing = ["ceiling", "within", "across", "floor"]
         drawn["sharing"] = over_steps(grown, sharing, y="gradient overlap", width=width), grown
         drawn["distributedness"] = over_steps(

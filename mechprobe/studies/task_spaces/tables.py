@@ -70,9 +70,7 @@ def parts(results: Results) -> pd.DataFrame:
                     a["mlps"][:, layer]}
     columns["rest"] = a["rest"]
     kinds, shares = by_phenomenon(results.pairs, np.stack(list(columns.values()), 1))
-    return pd.DataFrame(shares, columns=list(columns)).assign(phenomenon=kinds)[
-        ["phenomenon", *columns]
-    ]
+    return pd.DataFrame({"phenomenon": kinds, **dict(zip(columns, shares.T, strict=True))})
 
 
 def clusters(results: Results) -> pd.DataFrame:

@@ -190,8 +190,9 @@ def scales(settings: Settings, results: Results, sizes: pd.DataFrame) -> Claim:
     shared = (sizes.overlap_within - sizes.overlap_across).to_numpy()
     helped = (sizes.transfer_within - sizes.transfer_across).to_numpy()
     shown = "; ".join(
-        f"{row.model}: accuracy {percent(row.accuracy)}, overlap within minus across {a:.3f}, "
-        f"transfer {b:.3f}" for row, a, b in zip(sizes.itertuples(), shared, helped, strict=True)
+        f"{row['model']}: accuracy {percent(row['accuracy'])}, overlap within minus across "
+        f"{a:.3f}, transfer {b:.3f}"
+        for row, a, b in zip(sizes.to_dict("records"), shared, helped, strict=True)
     )
     if len(sizes) < 3:
         return Claim(claim, UNTESTED, f"{len(sizes)} model(s), 3 are needed. {shown}", paper)
@@ -251,17 +252,19 @@ def spreads(results: Results, tables: dict[str, pd.DataFrame]) -> Claim:
 def stable(results: Results, likeness: pd.DataFrame) -> Claim:
     """Claim 5: no sharp stages."""
     claim = "Patterns of generalisation are mostly stable through training, without sharp stages"
-    mine = {at.point.name for at in results.of_model(results.main.point.model)}
-    table = likeness[(likeness.between == "checkpoints") & likeness["first"].isin(mine)]
-    moved = table[table.space == "transfer"]
-    table = table[table.space == "gradient cosine"]
-    if len(table) < 2:
-        return Claim(claim, UNTESTED, f"{len(table)} pair(s) of neighbouring checkpoints; 2 are "
+    mine = [at.point.name for at in results.of_model(results.main.point.model)]
+    rows = [row for row in likeness.to_dict("records")
+            if row["between"] == "checkpoints" and row["first"] in mine]
+    found = [row for row in rows if row["space"] == "gradient cosine"]
+    if len(found) < 2:
+        return Claim(claim, UNTESTED, f"{len(found)} pair(s) of neighbouring checkpoints; 2 are "
                      "needed", NO_NUMBER)
-    text = "; ".join(f"{row.first} to {row.second}: {row.r:.2f}" for row in table.itertuples())
-    more = "".join(f"; transfer {row.first} to {row.second}: {row.r:.2f} ({p_value(row.p)})"
-                   for row in moved.itertuples())
-    held = bool((table.p < ALPHA).all() and table.r.min() > 0.5)
+    text = "; ".join(f"{row['first']} to {row['second']}: {row['r']:.2f}" for row in found)
+    more = "".join(
+        f"; transfer {row['first']} to {row['second']}: {row['r']:.2f} ({p_value(row['p'])})"
+        for row in rows if row["space"] == "transfer"
+    )
+    held = all(row["p"] < ALPHA and row["r"] > 0.5 for row in found)
     return Claim(
         claim=claim, verdict=judge(held),
         numbers=f"correlation of neighbouring checkpoints' gradient spaces {text}{more}; asked: "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from scipy.stats import spearmanr
 
 from mechprobe.runs import Run
 from mechprobe.studies.claims import percent, traced
@@ -102,16 +103,18 @@ def beside_reference(accuracy: pd.DataFrame, name: str) -> str:
     """How the paradigms' accuracies go with those published for GPT-2, where they are known."""
     if (known := "published gpt2") not in accuracy:
         return ""
-    r = accuracy[[name, known]].corr("spearman").iloc[0, 1]
-    return (f" (GPT-2, published: {percent(float(accuracy[known].mean()))} %; Spearman correlation "
+    ours, theirs = (accuracy[column].to_numpy(dtype=float) for column in (name, known))
+    r = spearmanr(ours, theirs, nan_policy="omit").statistic  # pyright: ignore
+    return (f" (GPT-2, published: {percent(float(np.nanmean(theirs)))} %; Spearman correlation "
             f"over paradigms {r:.2f})")
 
 
 def regime(settings: Settings, table: pd.DataFrame, n_tasks: int) -> str:
     """What each kind of tuning gains within the budget, in a sentence."""
     gains = "; ".join(
-        f"{row.method} {100 * row.gain:+.1f}" if np.isfinite(row.lr) else f"{row.method} none"
-        for row in table.itertuples()
+        f"{row['method']} {100 * row['gain']:+.1f}" if np.isfinite(row["lr"])
+        else f"{row['method']} none"
+        for row in table.to_dict("records")
     )
     return (f"Gain in points of each kind of tuning on {n_tasks} tasks, at its best learning rate "
             f"with a perplexity of at most x{settings.budget:g}: {gains}.")
