@@ -197,7 +197,7 @@ def cluster_tree(
     for far, leaf in zip(drawn["dcoord"], drawn["icoord"], strict=True):
         axes.plot(far, (np.array(leaf) - 5) / 10, color=GREY, linewidth=0.7)
     order = drawn["leaves"]
-    name_rows(axes, [names[i].replace("_", " ") for i in order], width=60)
+    name_rows(axes, [str(names[int(i)]).replace("_", " ") for i in order], width=60)
     axes.tick_params(axis="y", length=0, labelsize=size, pad=7)
     kinds = list(dict.fromkeys(groups))
     for k, kind in enumerate(kinds):
