@@ -6,6 +6,7 @@ import re
 
 import pandas as pd
 import pytest
+import torch
 
 from mechprobe.cli import main
 from mechprobe.errors import InputError
