@@ -29,8 +29,10 @@ def test_words():
 
 def test_a_claim_becomes_plain_text():
     claim = verdict.spread_claim(SPREAD, 0.5)
-    assert set(claim.as_dict()) == {"claim", "verdict", "numbers", "paper"}
-    assert all(isinstance(text, str) and text for text in claim.as_dict().values())
+    said = claim.as_dict()
+    assert set(said) == {"claim", "verdict", "numbers", "paper", "files"}
+    assert said.pop("files") == []
+    assert all(isinstance(text, str) and text for text in said.values())
 
 
 @pytest.mark.parametrize(
