@@ -151,14 +151,14 @@ class Located(Tabled):
         tables |= {name: scores.table() for name, scores in self.scores.items()}
         tables |= {"agreement": self.agreement(), "literature": self.literature()}
         if self.matching is not None:
-            tables["prefix-matching"] = self.matching.table()
-            save_figure(self.plot("matching"), folder / "figures" / "prefix-matching")
+            tables["prefix-matching"] = shown = self.matching.table()
+            save_figure(self.plot("matching"), folder / "figures" / "prefix-matching", shown)
         for name, table in tables.items():
             if len(table):
                 written = table.to_csv(index=False, float_format="%.6g").encode()
                 atomic_write(folder / "tables" / f"{name}.csv", written)
         for name in self.scores:
-            save_figure(self.plot(name), folder / "figures" / name)
+            save_figure(self.plot(name), folder / "figures" / name, tables[name])
         atomic_write(folder / "settings.json", to_json(dict(self.settings)))
         atomic_write(folder / "summary.md", self.summary().encode())
         return folder / "summary.md"

@@ -144,6 +144,9 @@ def test_it_is_written_with_summary_tables_and_maps(located, tmp_path):
     table = pd.read_csv(tmp_path / "out" / "tables" / "ablate.csv")
     assert set(table["site"].astype(str)[:2]) == TRUE
     assert (tmp_path / "out" / "figures" / "prefix-matching.png").stat().st_size > 1000
+    assert {p.stem for p in (tmp_path / "out" / "figures").glob("*.png")} == {
+        p.stem for p in (tmp_path / "out" / "figures").glob("*.csv")
+    }
     settings = json.loads((tmp_path / "out" / "settings.json").read_text())
     assert settings["methods"] == ["ablate", "patch", "attribute"]
     assert repr(located).startswith("Located\n")
