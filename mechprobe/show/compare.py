@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,10 @@ def _read(folder: Path, name: str) -> _Run:
     config, content = read_config(folder), read_content(folder)
     environment = dict(config["environment"])
     versions = environment.pop("versions", {})
-    settings = {**environment, **versions, **config["settings"]}
+    machine = {f"machine: {key}": value for key, value in environment.items()}
+    settings = {**machine, **versions, **config["settings"]}
+    if "resumed" in config:
+        settings["resumed with"] = config["resumed"]
     return _Run(folder.resolve(), name, content, settings)
 
 
@@ -101,7 +104,8 @@ def _page(study: str, runs: Sequence[_Run], beside: Path) -> str:
 
 
 def _verdicts(runs: Sequence[_Run], beside: Path) -> str:
-    told = [{_words(claim): claim for claim in run.content.claims} for run in runs]
+    texts = [{claim.claim for claim in run.content.claims} for run in runs]
+    told = [_keyed(run.content.claims, texts[0] & texts[1]) for run in runs]
     pairs = [[one.get(key) for one in told] for key in dict.fromkeys((*told[0], *told[1]))]
     both = [pair for pair in pairs if None not in pair]
     moved = sum(_moved(pair) for pair in both)
@@ -109,6 +113,17 @@ def _verdicts(runs: Sequence[_Run], beside: Path) -> str:
     lead += ": they come first." if moved else "."
     order = sorted(pairs, key=lambda pair: not _moved(pair))
     return element("p", lead) + join(_claims(pair, runs, beside) for pair in order)
+
+
+def _keyed(claims: Sequence[Claim], shared: Collection[str]) -> dict[tuple[str, int], Claim]:
+    """Claims by what they are paired on: text that both runs have, else the words and which of
+    the claims with these words it is.
+    """
+    found: dict[tuple[str, int], Claim] = {}
+    for claim in claims:
+        words = claim.claim if claim.claim in shared else _words(claim)
+        found[words, sum(key[0] == words for key in found)] = claim
+    return found
 
 
 def _words(claim: Claim) -> str:

@@ -117,3 +117,19 @@ def test_runs_that_cannot_be_compared_are_named(pair, tmp_path):
     with pytest.raises(InputError, match=r"a run of circles and .* of lines; compare"):
         compare_runs(first, other)
     assert not list(tmp_path.rglob("compare-*.html"))
+
+
+def test_claims_that_differ_by_a_number_alone_stay_apart(tmp_path):
+    def change(told):
+        half = told["claims"][0] | {"claim": "At 50% it holds", "verdict": "held"}
+        most = told["claims"][0] | {"claim": "At 70% it holds", "verdict": "did not hold"}
+        told["claims"] = [half, most]
+
+    def other(told):
+        change(told)
+        told["claims"][0]["verdict"] = "did not hold"
+
+    first, second = _write(tmp_path / "one", change), _write(tmp_path / "two", other)
+    page = Page(compare_runs(first, second).read_text(encoding="utf-8"))
+    assert page.texts("h3") == ["At 50% it holds", "At 70% it holds"]
+    assert "1 of the 2 claims in both runs get another verdict: they come first." in page.texts("p")
