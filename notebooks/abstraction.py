@@ -15,9 +15,9 @@
 # it learnt there when the same grammar comes back in other words, and in which heads does that
 # stand? (An et al. 2023, *Does Deep Learning Learn to Abstract?*)
 #
-# One vocabulary and half of the steps of `mechprobe run abstraction` keep this page to two minutes;
-# what the study itself found, with three vocabularies, is read from `benchmarks/results/` and
-# stands beside.
+# One vocabulary, half of the sentences and about half of the steps of `mechprobe run abstraction`
+# keep this page to two minutes; what the study itself found, with three vocabularies, is read from
+# `benchmarks/results/` and stands beside.
 
 # %%
 import json
@@ -117,13 +117,13 @@ report = json.loads((folder / "report.json").read_text())
 pd.DataFrame(report["claims"])[["verdict", "claim", "numbers"]].style.hide(axis="index")
 
 # %% [markdown]
-# **Answer.** Here, with one vocabulary, main answers about 29 points [24, 34] more of the sentences
-# with the new concept than control and 24 [19, 29] more than contrast; but with half of the steps
-# the tasks are not learnt to 90 %, so the study itself calls the claim not testable above.
-# Recorded, with three vocabularies and tasks learnt: 37 points [28, 44] more than control, 31 [17,
-# 41] more than contrast. It is no proof of abstraction: against a control that learns *all* weights
-# the gain is 12 points [−1, 20], whose interval includes zero, and three vocabularies are few. No
-# small set of heads carries it by the study's own criterion.
+# **Answer.** Here, with one vocabulary, main answers about 29 points [24, 34] more of the
+# sentences with the new concept than control and 24 [19, 29] more than contrast; but with so few
+# sentences and steps the tasks are not learnt to 90 %, so the study itself calls the claim not
+# testable above. Recorded, with three vocabularies and tasks learnt: 37 points [28, 44] more than
+# control, 31 [17, 41] more than contrast. It is no proof of abstraction: against a control that
+# learns *all* weights the gain is 12 points [−1, 20], whose interval includes zero, and three
+# vocabularies are few. No small set of heads carries it by the study's own criterion.
 
 # %%
 assert (here["low"] > 0).all()

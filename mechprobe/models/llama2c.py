@@ -116,6 +116,8 @@ def unpacked(path: Path) -> bytes:
     try:
         with OPENERS.get(path.suffix, open)(path, "rb") as file:
             return file.read()
+    except FileNotFoundError:
+        raise InputError(f"no file {path}; give the path of a llama2.c checkpoint") from None
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise InputError(f"{path} cannot be read ({error}); check that it is whole") from None
 
