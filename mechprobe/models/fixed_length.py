@@ -13,7 +13,7 @@ from transformer_lens.components.embed import Embed
 from transformer_lens.components.pos_embed import PosEmbed
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.HookedRootModule import HookedRootModule
-from transformer_lens.utilities import repeat_along_head_dimension
+from transformer_lens.utilities.tensors import repeat_along_head_dimension
 from transformer_lens.utilities.typed_module_list import TypedModuleList
 
 from mechprobe.errors import InputError
