@@ -7,10 +7,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mechprobe.figures.matrices import named_matrix, task_matrix
-from mechprobe.figures.style import PAGE, save_figure
+from mechprobe.figures.style import PAGE
 from mechprobe.figures.task_space import cluster_tree, over_steps, task_points, tuning_frontier
 from mechprobe.runs import Run
 from mechprobe.stats.ordination import row_distance, similarity_distance, task_map
+from mechprobe.studies.report_parts import Gallery
 from mechprobe.studies.task_spaces.results import Results
 from mechprobe.studies.task_spaces.settings import Settings
 from mechprobe.studies.task_spaces.tables import rows_where
@@ -27,9 +28,10 @@ def draw(
         **matrices(settings, results), **neighbourhoods(settings, results),
         **tuning_and_growth(tables), **components(tables),
     }
+    gallery = Gallery(run)
     for name, (figure, data) in figures.items():
-        save_figure(figure, run.path(f"figures/{name}"), data)
-    return {name: f"figures/{name}.png" for name in figures}
+        gallery.keep(name, figure, data)
+    return gallery.drawn
 
 
 def matrices(settings: Settings, results: Results) -> dict[str, Drawn]:

@@ -8,6 +8,7 @@ from scipy.stats import spearmanr
 
 from mechprobe.runs import Run
 from mechprobe.studies.claims import percent, traced
+from mechprobe.studies.report_parts import Parts
 from mechprobe.studies.task_spaces import growth, tables
 from mechprobe.studies.task_spaces.pictures import draw
 from mechprobe.studies.task_spaces.results import Results
@@ -144,17 +145,7 @@ def sections(
     settings: Settings, tables: dict[str, str], drawn: dict[str, str]
 ) -> list[dict]:
     """The report's sections; what a run does not produce is left out."""
-
-    def section(
-        title: str, text: str, of_tables: dict[str, str], of_figures: dict[str, str]
-    ) -> dict:
-        return {
-            "title": title, "text": [text],
-            "tables": [{"file": tables[n], "caption": c} for n, c in of_tables.items()
-                       if n in tables],
-            "figures": [{"file": drawn[n], "caption": c} for n, c in of_figures.items()
-                        if n in drawn],
-        }
+    section = Parts(tables, drawn).section
 
     return [
         section(

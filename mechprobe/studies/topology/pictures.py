@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from mechprobe import figures
 from mechprobe.runs import Run
 from mechprobe.sites import Site
+from mechprobe.studies.report_parts import Gallery
 from mechprobe.studies.topology.baselines import CHAIN, RANDOM
 from mechprobe.studies.topology.models import TRAINED
 from mechprobe.studies.topology.results import UNTRAINED, Results, long_table
@@ -23,12 +24,8 @@ TAGS = {"upos": "accuracy, parts of speech", "upos-control": "accuracy, control 
 
 def draw(results: Results, run: Run) -> dict[str, str]:
     """Draw every figure; returns name -> path of its PNG inside the run folder."""
-    drawn: dict[str, str] = {}
-
-    def keep(name: str, figure: Figure, data: pd.DataFrame | None) -> None:
-        figures.save_figure(figure, run.path(f"figures/{name}"), data)
-        drawn[name] = f"figures/{name}.png"
-
+    gallery = Gallery(run)
+    keep = gallery.keep
     whole = long_table(results)
     for part in results.parts:
         rows = whole.query("sentences == @part and model in @MODELS")
@@ -44,7 +41,7 @@ def draw(results: Results, run: Run) -> dict[str, str]:
         for metric, unit in (("uuas", "change in UUAS (points)"), ("x_ssp", "change in X_ssp")):
             keep(f"heads-{metric}", heads_map(results, metric, unit),
                  pd.DataFrame(results.heads[metric]["table"]))
-    return drawn
+    return gallery.drawn
 
 
 def levels(results: Results, part: str) -> dict[str, dict[str, float]]:

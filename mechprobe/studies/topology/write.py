@@ -9,6 +9,7 @@ import pandas as pd
 
 from mechprobe.runs import Run
 from mechprobe.studies.claims import traced
+from mechprobe.studies.report_parts import Parts
 from mechprobe.studies.topology import published
 from mechprobe.studies.topology.bars import bar_table
 from mechprobe.studies.topology.gains import condition_table, model_table
@@ -123,16 +124,7 @@ def sections(
     results: Results, tables: Mapping[str, str], drawn: Mapping[str, str]
 ) -> list[dict]:
     """The report's sections; what a run does not produce is left out."""
-
-    def section(title: str, text: list[str], table_names: dict[str, str],
-                figure_names: dict[str, str]) -> dict:
-        return {
-            "title": title, "text": text,
-            "tables": [{"file": tables[n], "caption": c} for n, c in table_names.items()
-                       if n in tables],
-            "figures": [{"file": drawn[n], "caption": c} for n, c in figure_names.items()
-                        if n in drawn],
-        }
+    section = Parts(tables, drawn).section
 
     where = {"test": "test sentences", "second": "the second treebank"}
 
