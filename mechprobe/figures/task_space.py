@@ -150,7 +150,8 @@ def task_accuracies(
     Raises:
         InputError: a missing column, or no rows.
     """
-    require(table, ["paradigm", "phenomenon", "accuracy"], "task_accuracies")
+    ends = ["accuracy_low", "accuracy_high"]
+    require(table, ["paradigm", "phenomenon", "accuracy", *ends], "task_accuracies")
     figure = new_figure(width, 0.8 + 0.13 * len(table))
     axes = dress(figure.add_subplot(), title=title, x="accuracy (%)", grid="x")
     axes.axvline(50, color=INK, linewidth=0.6)

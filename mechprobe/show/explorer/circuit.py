@@ -1,7 +1,7 @@
 """A behaviour of one model, measured with any set of sites closed, as fast as a click needs.
 
-The untouched model and what stands in for closed sites are run once; a set of closed sites costs
-what comes after its first closed site, and is remembered.
+The untouched model and what stands in for closed sites are run once; on the engine a set of closed
+sites costs what comes after its first closed site. What was measured is remembered.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One batch of examples with any sites closed: logits, and how far every other site has moved.
 
-The engine goes on from the kept untouched run, at the first stage with a closed site; hooks do the
-same for a model that the engine does not know, slower.
+The engine goes on from the kept untouched run, at the first stage with a closed site; a model that
+the engine does not know is run whole each time, under hooks.
 """
 
 from __future__ import annotations
