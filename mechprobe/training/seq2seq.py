@@ -229,7 +229,7 @@ def _optimiser(
 
 
 def _row_mask(model: HookedModel, rows: Collection[int]) -> Float[Tensor, " vocab"]:
-    weight = _embeddings(model)["embed.W_E"]
+    weight = embedding_weights(model)["embed.W_E"]
     if not rows or not all(0 <= row < len(weight) for row in rows):
         raise InputError(
             f"word ids {min(rows, default=0)} to {max(rows, default=0)} cannot learn in a model of "
@@ -240,12 +240,13 @@ def _row_mask(model: HookedModel, rows: Collection[int]) -> Float[Tensor, " voca
     return mask
 
 
-def _embeddings(model: HookedModel) -> dict[str, nn.Parameter]:
+def embedding_weights(model: HookedModel) -> dict[str, nn.Parameter]:
+    """The weights of words by name: embed.W_E [vocab, d], unembed.W_U [d, vocab], b_U [vocab]."""
     return {name: p for name, p in model.named_parameters() if name in _EMBEDDINGS}
 
 
 def _keep_rows(model: HookedModel, mask: Float[Tensor, " vocab"]) -> None:
     """Keep the embeddings' gradients of the masked words only."""
-    for name, weight in _embeddings(model).items():
+    for name, weight in embedding_weights(model).items():
         if weight.grad is not None:
             weight.grad.mul_(mask[:, None] if name == "embed.W_E" else mask)

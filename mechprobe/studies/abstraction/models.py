@@ -29,6 +29,7 @@ def fresh_model(settings: Settings, data: SetData, seed: int) -> HookedModel:
     }
     if settings.arch == "encoder-decoder":
         return moved(build_encoder_decoder(**shape), settings)
+    shape["act_fn"] = "gelu_pytorch_tanh"  # GPT-2's, in one operation
     if settings.positions == "rotary":
         shape |= {"positional_embedding_type": "rotary",
                   "rotary_dim": settings.d_model // settings.n_heads}

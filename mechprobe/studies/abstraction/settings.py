@@ -104,6 +104,11 @@ PRESETS: dict[str, Settings] = {
         adapt=("words",),
     ),
     "laptop": Settings(preset="laptop"),
+    "real": Settings(
+        preset="real", card="abstraction/released", n_sets=2, n_train=24_155, n_test=600,
+        n_ood=1_000, redraw="any", d_model=96, auxiliary_steps=3_000, control_steps=2_500,
+        finetune_steps=1_200, points=0,
+    ),
     "full": Settings(
         preset="full", card="abstraction/full", n_train=24_155, n_test=3_000, n_ood=1_000,
         device="cuda", arch="encoder-decoder", n_layers=4, n_heads=8, d_model=256, batch=64,
@@ -131,3 +136,8 @@ PRESETS: dict[str, Settings] = {
 def reads_files(settings: Settings) -> bool:
     """Whether the data are files of the user's."""
     return settings.card == "abstraction/released"
+
+
+def smoke_test(settings: Settings) -> bool:
+    """Whether training is too short to learn anything: such a run shows that all parts work."""
+    return settings.auxiliary_steps <= PRESETS["tiny"].auxiliary_steps

@@ -2,7 +2,7 @@
 
 SOURCES = {
     "Positive control": ("procedures", "first-tasks"),
-    "The model reuses the concept": ("gains", "procedures", "sets"),
+    "The model reuses the concept": ("gains", "procedures", "kind-gains", "borrowed", "sets"),
     "Training memorises first": ("change-points", "memorise-then-abstract"),
     "Generalisation rests on a few heads": ("heads-*-set-*", "closing-top-set-*"),
     "The heads of generalisation": ("head-layers-set-*",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mechprobe.runs import Run, Unit
+from mechprobe.studies.abstraction.borrowed import borrowed_unit, borrows
 from mechprobe.studies.abstraction.heads import heads_unit
 from mechprobe.studies.abstraction.procedures import (
     SetRun,
@@ -56,6 +57,8 @@ def set_units(settings: Settings, i: int) -> list[Unit]:
     found += [_point(i, step) for step in ((0, *points) if points else ())]
     found += after_generic(settings, i) if settings.generic_steps else []
     main = f"target-auxiliary-{last}-{i}"
+    if borrows(settings):
+        found.append(Unit(f"borrowed-{i}", lambda at: borrowed_unit(at.set(i), main), (main,)))
     return [*found, Unit(f"heads-{i}", lambda at: heads_unit(at.set(i), main), (main,))]
 
 

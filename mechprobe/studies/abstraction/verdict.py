@@ -9,7 +9,7 @@ import pandas as pd
 
 from mechprobe.stats.intervals import Interval
 from mechprobe.studies.abstraction.effects import Probe
-from mechprobe.studies.abstraction.settings import Settings
+from mechprobe.studies.abstraction.settings import Settings, smoke_test
 from mechprobe.studies.claims import (
     UNTESTED,
     Claim,
@@ -20,6 +20,7 @@ from mechprobe.studies.claims import (
 )
 
 LEARNT = 0.9
+SMOKE = "a smoke test, whose few steps teach nothing: "
 NO_NUMBERS = "claimed for pretrained T5 and GPT-2; the paper's numbers were not available here"
 
 
@@ -38,7 +39,7 @@ def control_claim(settings: Settings, tried: Sequence[Probe], first: pd.DataFram
         for name in ("in_distribution", "generalisation")
     }
     who = "control" if learnt else "target task after the auxiliary one"
-    return Claim(
+    claim = Claim(
         claim="Positive control: target and auxiliary task are learnt in distribution",
         verdict=judge(min(inside) >= LEARNT and means["in_distribution"] >= LEARNT),
         numbers=f"exact match: {who} {percent(min(inside))}, auxiliary task "
@@ -47,6 +48,9 @@ def control_claim(settings: Settings, tried: Sequence[Probe], first: pd.DataFram
         "not hold, no other verdict means anything",
         paper="no claim of the paper; asked here so that the others mean something",
     )
+    if smoke_test(settings):
+        return replace_verdict(claim, UNTESTED, SMOKE)
+    return claim
 
 
 def capability_claim(settings: Settings, probe: Probe, whole: Probe | None = None) -> Claim:
@@ -57,10 +61,7 @@ def capability_claim(settings: Settings, probe: Probe, whole: Probe | None = Non
     first = probe.gain("auxiliary", "control", "ood", settings)
     beaten, beside = True, ""
     if whole is not None and whole.adapt != probe.adapt:
-        stronger = Probe(probe.adapt, {
-            ("auxiliary", "ood"): probe.right["auxiliary", "ood"],
-            ("control", "ood"): whole.right["control", "ood"],
-        }).gain("auxiliary", "control", "ood", settings)
+        stronger = probe.with_control(whole).gain("auxiliary", "control", "ood", settings)
         beaten = stronger.low > 0
         beside = f", against a control that learns all weights {shown(stronger)}, asked of both"
     second = probe.gain("auxiliary", "contrast", "ood", settings)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from mechprobe.runs import Run
 from mechprobe.studies.abstraction import verdict
+from mechprobe.studies.abstraction.borrowed import borrowed_table, borrows
 from mechprobe.studies.abstraction.data import load_set
 from mechprobe.studies.abstraction.effects import (
     Found,
@@ -16,14 +17,16 @@ from mechprobe.studies.abstraction.effects import (
     gain_table,
     generic_gain,
     item_kinds,
+    kind_gains,
     kind_table,
     mutation_table,
     probes,
     procedure_table,
     set_table,
+    whole_probe,
 )
 from mechprobe.studies.abstraction.pictures import draw
-from mechprobe.studies.abstraction.settings import Settings
+from mechprobe.studies.abstraction.settings import Settings, smoke_test
 from mechprobe.studies.abstraction.sources import SOURCES
 from mechprobe.studies.abstraction.timeline import point_steps, timeline
 from mechprobe.studies.claims import Claim, percent, traced
@@ -39,14 +42,19 @@ def write_results(settings: Settings, run: Run, found: Found, command: str | Non
     """Derive tables from finished units, judge the claims, draw, and write ``report.json``."""
     tried = probes(settings, found)
     first = first_table(settings, found)
+    kinds = [
+        item_kinds(load_set(settings, i).target["ood"], settings.probe)
+        for i in range(settings.n_sets)
+    ]
     tables = {
         "procedures": procedure_table(settings, tried), "gains": gain_table(settings, tried),
         "sets": set_table(settings, found, tried), "first-tasks": first,
-        "kinds": kind_table(tried, [
-            item_kinds(load_set(settings, i).target["ood"], settings.probe)
-            for i in range(settings.n_sets)
-        ]),
+        "kinds": kind_table(tried, kinds), "kind-gains": kind_gains(settings, tried, kinds),
     }
+    if borrows(settings):
+        tables["borrowed"] = borrowed_table(
+            settings, [found[f"borrowed-{i}"] for i in range(settings.n_sets)], kinds
+        )
     times = timelines(settings, found)
     if times:
         tables["memorise-then-abstract"] = pd.concat(
@@ -94,7 +102,7 @@ def judge_all(
 ) -> list[Claim]:
     """Every claim this run can speak about; all but the control fall with the control."""
     control = verdict.control_claim(settings, tried, first)
-    whole = next((probe for probe in tried if probe.adapt == "full"), None)
+    whole = whole_probe(tried)
     capable = [verdict.capability_claim(settings, probe, whole) for probe in tried]
     heads = [found[f"heads-{i}"] for i in range(settings.n_sets)]
     layers = [
@@ -120,6 +128,12 @@ def judge_all(
 def summary(settings: Settings, tried: Sequence[Probe]) -> list[str]:
     """The run in a few sentences."""
     lines = []
+    if smoke_test(settings):
+        lines.append(
+            f"This is a smoke test: {settings.auxiliary_steps} steps of training show that every "
+            "part works and teach the models nothing. No number below says anything about "
+            "abstraction; `--preset laptop` does."
+        )
     for probe in tried:
         first = probe.gain("auxiliary", "control", "ood", settings)
         second = probe.gain("auxiliary", "contrast", "ood", settings)
@@ -154,10 +168,20 @@ def sections(
             {"procedures": "What each procedure reaches", "gains": "E1 and E2",
              "kinds": "By kind of item (probe mod: the role of the modified subject; a phrase on a "
              "passive's subject stands in a slot that has such phrases in training)",
+             "kind-gains": "E1 and E2 on each kind of item",
              "sets": "Set by set", "first-tasks": "How well the first tasks were learnt"},
             {"procedures": "Exact match", "gains": "Gains in generalisation"},
         ),
     ]
+    if "borrowed" in tables:
+        found.append(section(
+            "What the frozen body could do",
+            "The model of MainExp (words), tested again with some of its new words' embeddings "
+            "replaced by those of the auxiliary words they stand for (the dictionary's; no model "
+            "sees it). 'all' is the most that this body can do; what a class alone brings back was "
+            "lost in learning its words from target items that lack the concept.",
+            {"borrowed": "Words that borrow, and exact match then"}, {},
+        ))
     if "change-points" in tables:
         found.append(section(
             "Memorise, then abstract",

@@ -12,6 +12,7 @@ from mechprobe.studies.abstraction.effects import (
     gain_table,
     generic_gain,
     item_kinds,
+    kind_gains,
     kind_table,
     mutation_table,
     probes,
@@ -23,7 +24,8 @@ from mechprobe.tasks import SequencePairs
 
 def test_gains_are_differences_of_means_and_their_intervals_hold_the_truth(settings, found):
     tried = probes(settings, found)
-    table = gain_table(settings, tried).set_index(["adapt", "test"])
+    table = gain_table(settings, tried)
+    table = table[~table.difference.str.endswith("(full)")].set_index(["adapt", "test"])
     truth = {("full", "E1"): 0.0, ("full", "E2"): 0.1, ("frozen", "E1"): 0.6, ("frozen", "E2"): 0.4}
     for key, true in truth.items():
         adapt, over = key[0], {"E1": "control", "E2": "contrast"}[key[1]]
@@ -34,6 +36,31 @@ def test_gains_are_differences_of_means_and_their_intervals_hold_the_truth(setti
         assert table.loc[key, "gain"] == pytest.approx(by_hand)
         assert table.loc[key, "low"] - 0.03 < true < table.loc[key, "high"] + 0.03
     assert table.loc[("frozen", "E1"), "sets_above_0"] == 3
+
+
+def test_a_frozen_body_is_also_held_against_the_control_that_learns_all_weights(settings, found):
+    table = gain_table(settings, probes(settings, found))
+    row = table.set_index("difference").loc["MainExp - ControlExp (full)"]
+    assert (row["adapt"], row["test"]) == ("frozen", "E1")
+    assert row["gain"] == pytest.approx(np.mean([
+        np.mean(found[f"target-auxiliary-frozen-{i}"]["ood"])
+        - np.mean(found[f"target-control-full-{i}"]["ood"]) for i in range(3)
+    ]))
+    assert row["gain"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_gains_by_kind_are_those_of_its_items(settings, found):
+    kinds = [["agent", "theme"] * 200, ["theme"] * 300 + ["agent"] * 100, ["agent"] * 400]
+    table = kind_gains(settings, probes(settings, found), kinds)
+    assert set(table.kind) == {"agent"}  # the third set has no theme
+    row = table.set_index(["adapt", "test"]).loc[("full", "E2")]
+
+    def right(start, i):
+        outcome = np.array(found[f"target-{start}-full-{i}"]["ood"], float)
+        return outcome[[kind == "agent" for kind in kinds[i]]].mean()
+
+    by_hand = np.mean([right("auxiliary", i) - right("contrast", i) for i in range(3)])
+    assert row["gain"] == pytest.approx(by_hand)
 
 
 def test_tables_have_every_procedure(settings, found):

@@ -37,11 +37,12 @@ def test_the_report_speaks_of_every_claim(folder):
     found = report(folder)
     assert len(found["claims"]) == 6
     assert "Positive control" in found["claims"][0]["claim"]
-    assert {claim["verdict"] for claim in found["claims"]} <= {
-        "held", "did not hold", "not testable here"
-    }
+    # the preset is too short to learn, and says so
+    assert {claim["verdict"] for claim in found["claims"]} == {"not testable here"}
+    assert "smoke test" in found["summary"][0]
     page = (folder / "report.html").read_text(encoding="utf-8")
-    for title in ("Main, control and contrast", "Memorise, then abstract", "Abstraction heads"):
+    for title in ("Main, control and contrast", "What the frozen body could do",
+                  "Memorise, then abstract", "Abstraction heads"):
         assert title in page
     assert "http://" not in page.split("<body")[1].split("mechprobe run")[0]
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from mechprobe.stats.intervals import Interval
 from mechprobe.studies.abstraction.effects import first_table, mutation_table, probes
+from mechprobe.studies.abstraction.settings import PRESETS
 from mechprobe.studies.abstraction.verdict import (
     capability_claim,
     control_claim,
@@ -17,6 +20,7 @@ from mechprobe.studies.abstraction.verdict import (
     mutation_claim,
     timeline_claim,
 )
+from mechprobe.studies.abstraction.write import summary
 from mechprobe.studies.claims import FAILED, HELD, UNTESTED
 
 HEADS = {
@@ -43,6 +47,16 @@ def test_the_control_asks_for_90_percent(settings, found):
     for i in range(3):
         found[f"auxiliary-{i}"]["dev"] = [True] * 4 + [False]
     assert control_claim(settings, tried, first_table(settings, found)).verdict == FAILED
+
+
+def test_a_smoke_test_judges_nothing(settings, found):
+    short = replace(settings, auxiliary_steps=PRESETS["tiny"].auxiliary_steps)
+    tried = probes(settings, found)
+    claim = control_claim(short, tried, first_table(settings, found))
+    assert claim.verdict == UNTESTED
+    assert "smoke test" in claim.numbers
+    assert "smoke test" in summary(short, tried)[0]
+    assert not any("smoke" in line for line in summary(settings, tried))
 
 
 @pytest.mark.parametrize(

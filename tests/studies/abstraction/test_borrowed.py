@@ -1,0 +1,78 @@
+"""With all words borrowed, a model reads a sentence as its auxiliary translation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mechprobe.models.edits import forward
+from mechprobe.runs import Run
+from mechprobe.studies.abstraction.borrowed import BORROWERS, borrow, borrowed_table, borrowed_unit
+from mechprobe.studies.abstraction.borrowed import borrows as borrows_in
+from mechprobe.studies.abstraction.data import prepare
+from mechprobe.studies.abstraction.models import fresh_model, keep_model
+from mechprobe.studies.abstraction.procedures import SetRun
+from mechprobe.studies.abstraction.settings import PRESETS
+from mechprobe.tasks.abstraction.twins import twin_words
+
+TINY = replace(PRESETS["tiny"], n_train=200, n_test=12, n_ood=12)
+
+
+@pytest.fixture(scope="module", params=["decoder", "encoder-decoder"])
+def made(request):
+    settings = replace(TINY, arch=request.param)
+    data = prepare(settings, 0)
+    return settings, data, fresh_model(settings, data, 5)
+
+
+def test_all_borrowed_it_says_what_it_says_of_the_translation(made):
+    _, data, model = made
+    ids = data.words.ids
+    rows = data.target["train"].take([60, 61, 62])
+    translated = data.auxiliary["train"].take([60, 61, 62])
+    chosen = np.arange(3)
+    twins = {ids[word]: ids[twin] for word, twin in twin_words(data.tasks).items()}
+    with torch.no_grad():
+        theirs = forward(model, translated.batch(chosen))
+        assert not torch.allclose(forward(model, rows.batch(chosen)), theirs, atol=1e-3)
+        borrow(model, twins)
+        mine = forward(model, rows.batch(chosen))
+    words, others = (list(part) for part in (twins.keys(), twins.values()))
+    rest = [i for i in range(len(data.words)) if i not in words]
+    assert torch.allclose(mine[..., rest], theirs[..., rest], atol=1e-5)
+    assert torch.allclose(mine[..., words], theirs[..., others], atol=1e-5)  # as likely written
+
+
+def test_a_unit_scores_every_condition_and_leaves_the_kept_model(made, tmp_path):
+    settings, data, _ = made
+    with Run.open(tmp_path / "run", {"study": "abstraction"}) as run:
+        keep_model(run, "main", fresh_model(settings, data, 5))
+        found = borrowed_unit(SetRun(settings, run, 0, _data=data), "main")
+    assert list(found) == ["none", "prefix", "noun", "verb", "preposition", "all"]
+    assert all(len(found[name]["ood"]) == 12 for name in BORROWERS)
+
+
+def test_the_table_has_means_over_sets_and_kinds():
+    def outcome(n):
+        return {"test": [True, False], "ood": [True] * n + [False] * (4 - n)}
+
+    found = [{name: outcome(k) for name in BORROWERS} for k in (1, 3)]
+    kinds = [["agent", "agent", "theme", "theme"], ["theme", "agent", "agent", "theme"]]
+    table = borrowed_table(TINY, found, kinds).set_index("borrowed")
+    assert table.loc["all", "generalisation"] == 0.5
+    assert table.loc["all", "in_distribution"] == 0.5
+    assert table.loc["noun", "agent"] == 0.75  # 1 and 0, then 1 and 1
+    assert table.loc["noun", "theme"] == 0.25
+    assert (table.generalisation_low <= table.generalisation).all()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [({}, True), ({"adapt": ("full",)}, False), ({"fold_case": False}, False),
+     ({"model": "t5-small", "adapt": ("frozen",)}, False)],
+)
+def test_it_needs_new_words_of_one_token_each(given, told):
+    assert borrows_in(replace(TINY, **given)) is told
