@@ -12,7 +12,7 @@ from mechprobe.studies import option
 from mechprobe.studies.abstraction.data import load_set
 from mechprobe.studies.abstraction.models import pretrained
 from mechprobe.studies.abstraction.settings import ADAPT, Settings
-from mechprobe.tasks.abstraction import CONTRASTS, MUTATIONS, PROBES
+from mechprobe.tasks.abstraction import CONTRASTS, MUTATIONS, PROBES, AbstractionTasks
 
 AT_LEAST_ONE = (
     "n_sets", "n_train", "n_test", "n_ood", "per_item", "n_layers", "n_heads", "d_model", "batch",
@@ -42,15 +42,15 @@ def check(settings: Settings) -> None:
         ) from None
 
 
-def check_inputs(settings: Settings) -> None:
-    """Open the pretrained model and make the first set's tasks, and throw both away.
+def check_inputs(settings: Settings) -> AbstractionTasks:
+    """Open the pretrained model, to throw it away, and make the first set's tasks.
 
     So a missing model, a card that does not parse, words that overlap and test items that leak show
     before any long work. A dry run does without.
     """
     if settings.model is not None:
         pretrained(settings)
-    load_set(settings, 0)
+    return load_set(settings, 0)
 
 
 def check_numbers(settings: Settings) -> None:

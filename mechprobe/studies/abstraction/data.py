@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from mechprobe.models.edits import HookedModel
+from mechprobe.runs.inputs import card_inputs, digest_of
 from mechprobe.studies.abstraction.settings import Settings
 from mechprobe.tasks.abstraction import AbstractionTasks, SequencePairs, load_abstraction
 from mechprobe.tasks.cards import read_card
@@ -58,6 +59,15 @@ def load_set(settings: Settings, index: int, mutation: str | None = None) -> Abs
         mutation=mutation, data_dir=settings.data_dir, seed=settings.seed + index,
         **sizes(settings),
     )
+
+
+def inputs(first: AbstractionTasks) -> dict[str, Any]:
+    """The card, and digests of the first set's pairs: other sets have the card and other seeds."""
+    parts = {"target": first.target, "auxiliary": first.auxiliary, "contrast": first.contrast}
+    return card_inputs(first.card) | {
+        f"{task} {split}": digest_of(pairs.source, pairs.target, pairs.group)
+        for task, splits in parts.items() for split, pairs in splits.items()
+    }
 
 
 def sizes(settings: Settings) -> dict[str, Any]:

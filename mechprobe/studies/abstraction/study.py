@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mechprobe.runs import Run, complete
+from mechprobe.runs.inputs import refuse_other_inputs
 from mechprobe.show.report import build_report
 from mechprobe.studies.abstraction.check import check, check_inputs
+from mechprobe.studies.abstraction.data import inputs
 from mechprobe.studies.abstraction.settings import Settings
 from mechprobe.studies.abstraction.units import StudyRun, units
 from mechprobe.studies.abstraction.write import write_results
@@ -37,10 +39,11 @@ def run(settings: Settings, out: Path, *, command: str | None = None) -> Path:
 def opened(settings: Settings, out: Path, *, shared: bool = False) -> Iterator[StudyRun]:
     """The run of a folder, for one process or several; raises as ``run``."""
     check(settings)
-    check_inputs(settings)
+    read = inputs(check_inputs(settings))
     settings = dataclasses.replace(settings, threads=use_threads(settings))
     config = {"study": "abstraction", **dataclasses.asdict(settings)}
     with Run.open(out, config, shared=shared) as run_dir:
+        refuse_other_inputs(run_dir, read)
         yield StudyRun(settings, run_dir)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from mechprobe.errors import InputError
-from mechprobe.runs import Run
+from mechprobe.runs.inputs import card_inputs, digest_of
 from mechprobe.studies.heuristic_core.settings import PAIRS, Settings
 from mechprobe.tasks import Task
 from mechprobe.tasks.batches import Batch, Encoded, encode_pairs, word_tokenizer
@@ -124,23 +123,12 @@ def check_sizes(task: Task, score_groups: Iterable[str]) -> None:
             )
 
 
-def digest(task: Task) -> str:
-    """SHA-256 of every split's sentences, labels and sub-cases."""
-    found = hashlib.sha256()
-    for name, part in sorted(task.splits.items()):
-        for column in (part.first, part.second, part.label.tolist(), part.group):
-            found.update(json.dumps([name, *column]).encode())
-    return found.hexdigest()
-
-
-def refuse_other_data(task: Task, run: Run) -> None:
-    """Raise InputError when the run was begun with other data (an edited card, another file)."""
-    now = digest(task)
-    if run.unit("data", lambda: {"sha256": now})["sha256"] != now:
-        raise InputError(
-            f"{run.folder} holds a run on other data: the card {task.name} or its files have "
-            "changed since; give another folder with --out"
-        )
+def inputs(task: Task) -> dict[str, Any]:
+    """The task's card, and digests of every split's sentences, labels and sub-cases."""
+    return card_inputs(task.card) | {
+        name: digest_of(part.first, part.second, part.label.tolist(), part.group)
+        for name, part in task.splits.items()
+    }
 
 
 def make_split(

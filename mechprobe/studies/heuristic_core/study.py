@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mechprobe.runs import Run, complete
+from mechprobe.runs.inputs import refuse_other_inputs
 from mechprobe.show.report import build_report
 from mechprobe.studies.heuristic_core.check import check
-from mechprobe.studies.heuristic_core.data import open_task, prepare, refuse_other_data
+from mechprobe.studies.heuristic_core.data import inputs, open_task, prepare
 from mechprobe.studies.heuristic_core.models import check_encoder, precision
 from mechprobe.studies.heuristic_core.settings import Settings
 from mechprobe.studies.heuristic_core.units import StudyRun, units
@@ -44,7 +45,7 @@ def opened(settings: Settings, out: Path, *, shared: bool = False) -> Iterator[S
     data = prepare(settings, task, check_encoder(settings, task.labels))
     config = {"study": "heuristic-core", **dataclasses.asdict(settings)}
     with Run.open(out, config, shared=shared) as run_dir, precision(settings):
-        refuse_other_data(data.task, run_dir)
+        refuse_other_inputs(run_dir, inputs(task))
         yield StudyRun(settings, data, run_dir)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mechprobe.errors import InputError
 from mechprobe.runs import Run, complete
+from mechprobe.runs.inputs import digest_of, refuse_other_inputs
 from mechprobe.show.report import build_report
 from mechprobe.studies.hierarchy.check import check
 from mechprobe.studies.hierarchy.settings import Settings
@@ -42,9 +41,10 @@ def opened(settings: Settings, out: Path, *, shared: bool = False) -> Iterator[S
     """The run of a folder, for one process or several; raises as ``run``."""
     check(settings)
     settings = dataclasses.replace(settings, threads=use_threads(settings))
+    read = inputs(settings)
     config = {"study": "hierarchy", **dataclasses.asdict(settings)}
     with Run.open(out, config, shared=shared) as run_dir:
-        refuse_other_rules(settings, run_dir)
+        refuse_other_inputs(run_dir, read)
         yield StudyRun(settings, run_dir)
 
 
@@ -55,12 +55,6 @@ def finish(at: StudyRun, command: str | None = None) -> Path:
     return build_report(at.run.folder)
 
 
-def refuse_other_rules(settings: Settings, run: Run) -> None:
-    """Raise InputError when the run was begun with other rules (an edited --rules file)."""
-    table = grammar_of(settings).transition.numpy()
-    now = hashlib.sha256(table.tobytes() + str(table.shape).encode()).hexdigest()
-    if run.unit("rules", lambda: {"sha256": now})["sha256"] != now:
-        raise InputError(
-            f"{run.folder} holds a run on other rules: {settings.rules} has changed since; give "
-            "another folder with --out"
-        )
+def inputs(settings: Settings) -> dict[str, str]:
+    """A digest of the rules (of a --rules file, or random)."""
+    return {"rules": digest_of(grammar_of(settings).transition.tolist())}

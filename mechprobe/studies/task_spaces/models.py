@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +18,13 @@ from mechprobe.models.edits import HookedModel
 from mechprobe.models.load import load_model
 from mechprobe.runs import Run
 from mechprobe.runs.files import read_arrays
+from mechprobe.runs.inputs import card_inputs, digest_of, digest_of_file
 from mechprobe.studies.task_spaces.settings import Settings
 from mechprobe.tasks.blimp import HUB, load_blimp
+from mechprobe.tasks.cards import read_card
 from mechprobe.tasks.corpus import corpus_files, read_sentences
 from mechprobe.tasks.minimal_pairs import MinimalPairs
-from mechprobe.tasks.pair_templates import generate_minimal_pairs, generate_text
+from mechprobe.tasks.pair_templates import ENGLISH, generate_minimal_pairs, generate_text
 from mechprobe.tasks.pair_tokens import EncodedPairs, encode_minimal_pairs
 from mechprobe.training.pretrain import HELD_OUT, pretrain_text
 from mechprobe.training.pretrain_settings import PretrainSettings
@@ -67,13 +70,35 @@ def load_pairs(settings: Settings) -> MinimalPairs:
     return load_blimp(settings.data_dir or HUB, paradigms=settings.paradigms)
 
 
+def inputs(settings: Settings, pairs: MinimalPairs) -> dict[str, Any]:
+    """Digests of every paradigm's pairs and of the text files; of own pairs also their card."""
+    card = card_inputs(read_card(ENGLISH)) if settings.pairs == "own" else {}
+    found = {f"pairs {p.name}": digest_of(p.good, p.bad) for p in pairs}
+    text = {f"text {path.name}": digest_of_file(path) for path in text_files(settings)}
+    return card | found | text
+
+
+def text_files(settings: Settings) -> list[Path]:
+    """The files of --text, or of text/ in the data folder; none where sentences are generated.
+
+    Raises:
+        InputError: there is no text to train on.
+    """
+    place = Path(settings.data_dir or ".") / "text"
+    if settings.text:
+        return corpus_files(settings.text)
+    generated = settings.pairs == "own" and not settings.models
+    if generated or (settings.models and not (settings.data_dir and place.is_dir())):
+        return []
+    return corpus_files([place])
+
+
 def training_text(settings: Settings, pairs: MinimalPairs) -> list[str]:
     """Sentences to train on; none of the tuning, validation or evaluation pairs is among them."""
     held = {s for part in PARTS for p in pairs.part(part) for s in (*p.good, *p.bad)}
     if settings.pairs == "own" and not settings.text:
         return generate_text(n=settings.n_text, seed=settings.seed, avoid=held)
-    places = settings.text or (str(Path(settings.data_dir or ".") / "text"),)
-    files = corpus_files(places)
+    files = text_files(settings)
     return [s for s in read_sentences(files, limit=settings.file_limit or None) if s not in held]
 
 
@@ -108,6 +133,12 @@ def given_points(settings: Settings, name: str) -> list[Point]:
     steps = [int(path.name.removeprefix("step-")) for path in saved]
     last = steps[-settings.n_spaces :]
     return [Point(label, s, str(path), s in last) for s, path in zip(steps, saved, strict=True)]
+
+
+def check_given(settings: Settings) -> None:
+    """Open each model that is given once, before any folder is made; raises as ``open_point``."""
+    for name in settings.models:
+        open_point(settings, given_points(settings, name)[-1])
 
 
 def open_point(settings: Settings, point: Point) -> HookedModel:
@@ -149,9 +180,7 @@ def held_out_rows(
     tokenizer = model.tokenizer
     assert tokenizer is not None
     bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    place = Path(settings.data_dir or ".") / "text"
-    if settings.text or (settings.data_dir and place.is_dir()):
-        files = corpus_files(settings.text or (str(place),))
+    if files := text_files(settings):
         sentences = list(read_sentences(files, limit=20_000))
     else:
         sentences = [s for p in pairs.part("reserve") for s in p.good[:20]]

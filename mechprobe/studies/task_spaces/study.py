@@ -11,9 +11,10 @@ import pandas as pd
 
 from mechprobe.errors import InputError
 from mechprobe.runs import Run, complete
+from mechprobe.runs.inputs import refuse_other_inputs
 from mechprobe.show.report import build_report
 from mechprobe.studies.task_spaces.check import check
-from mechprobe.studies.task_spaces.models import load_pairs
+from mechprobe.studies.task_spaces.models import check_given, inputs, load_pairs
 from mechprobe.studies.task_spaces.results import gather
 from mechprobe.studies.task_spaces.settings import Settings
 from mechprobe.studies.task_spaces.units import StudyRun, units
@@ -46,8 +47,11 @@ def opened(settings: Settings, out: Path, *, shared: bool = False) -> Iterator[S
     settings = dataclasses.replace(settings, threads=use_threads(settings))
     pairs = load_pairs(settings)
     check_pairs(pairs)
+    check_given(settings)
+    read = inputs(settings, pairs)
     config = {"study": "task-space", **dataclasses.asdict(settings)}
     with Run.open(out, config, shared=shared) as run_dir:
+        refuse_other_inputs(run_dir, read)
         yield StudyRun(settings, pairs, run_dir)
 
 

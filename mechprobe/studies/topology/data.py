@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mechprobe.errors import InputError
-from mechprobe.runs import Run
-from mechprobe.studies.topology.settings import OWN, Settings
+from mechprobe.runs.inputs import digest_of
+from mechprobe.studies.topology.settings import COLA, OWN, Settings
+from mechprobe.tasks.acceptability import load_cola
 from mechprobe.tasks.treebank import Sentence
 from mechprobe.tasks.treebank_grammar import generate_treebank
 from mechprobe.tasks.treebank_sources import TREEBANKS, load_treebank
@@ -98,20 +97,13 @@ def _sample(sentences: Sequence[Sentence], n: int, seed: int) -> tuple[Sentence,
     return tuple(sentences[i] for i in np.sort(chosen))
 
 
-def digest(data: StudyData) -> str:
-    """SHA-256 of every sentence and tree."""
-    found = hashlib.sha256()
-    for part, sentences in sorted({**data.parts, "pretrain": data.pretrain}.items()):
-        for s in sentences:
-            found.update(json.dumps([part, s.words, s.heads, s.upos]).encode())
-    return found.hexdigest()
-
-
-def refuse_other_data(data: StudyData, run: Run) -> None:
-    """Raise InputError when the run was begun with other sentences."""
-    now = digest(data)
-    if run.unit("data", lambda: {"sha256": now})["sha256"] != now:
-        raise InputError(
-            f"{run.folder} holds a run on other sentences: the treebank's files have changed "
-            "since; give another folder with --out"
-        )
+def inputs(settings: Settings, data: StudyData) -> dict[str, str]:
+    """Digests of every part's sentences and trees, and of CoLA where it is fine-tuned on."""
+    found = {
+        part: digest_of([s.words for s in rows], [s.heads for s in rows], [s.upos for s in rows])
+        for part, rows in {**data.parts, "pretrain": data.pretrain}.items()
+    }
+    for part in ("train", "dev") if settings.finetune == COLA else ():
+        judged = load_cola(part, data_dir=settings.data_dir)
+        found[f"cola {part}"] = digest_of(judged.texts, judged.labels.tolist())
+    return found

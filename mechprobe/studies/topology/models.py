@@ -12,6 +12,7 @@ from mechprobe.models.build import build_encoder, default_std
 from mechprobe.models.edits import HookedModel
 from mechprobe.models.load import load_model, packaged_minilm
 from mechprobe.models.save import save_model
+from mechprobe.models.streams import Stream, streams
 from mechprobe.models.untrained import untrained_twin
 from mechprobe.runs import Run, progress
 from mechprobe.studies.topology.data import StudyData
@@ -24,6 +25,24 @@ from mechprobe.training.tree_space import fit_tree_space
 TRAINED = "trained"
 CONTEXT = 64  # tokens the encoder trained here reads
 BERT_STD = 0.02
+
+
+def check_encoder(settings: Settings) -> None:
+    """Open the pretrained encoder once, before any folder is made, and throw it away.
+
+    Raises:
+        InputError: no such model, one without a fast tokenizer, or without a stream that the
+            settings name.
+    """
+    if settings.encoder is None:
+        return
+    found = streams(open_model(settings, Path(), TRAINED), settings.parts)
+    for name in settings.finetune_streams if settings.finetune != "none" else ():
+        if Stream.parse(name) not in found:
+            raise InputError(
+                f"the regulariser is to act at {name}, which {settings.encoder} has not; it has "
+                f"{', '.join(str(s) for s in found if s.part == Stream.parse(name).part)}"
+            )
 
 
 def model_names(settings: Settings) -> list[str]:

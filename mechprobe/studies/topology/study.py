@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mechprobe.runs import Run, complete
+from mechprobe.runs.inputs import refuse_other_inputs
 from mechprobe.show.report import build_report
 from mechprobe.studies.timing import use_threads
 from mechprobe.studies.topology.check import check
-from mechprobe.studies.topology.data import prepare, refuse_other_data
+from mechprobe.studies.topology.data import inputs, prepare
 from mechprobe.studies.topology.gather import gather
+from mechprobe.studies.topology.models import check_encoder
 from mechprobe.studies.topology.settings import Settings
 from mechprobe.studies.topology.units import StudyRun, units
 from mechprobe.studies.topology.write import write_results
@@ -41,9 +43,10 @@ def opened(settings: Settings, out: Path, *, shared: bool = False) -> Iterator[S
     check(settings)
     settings = dataclasses.replace(settings, threads=use_threads(settings))
     data = prepare(settings)
+    check_encoder(settings)
     config = {"study": "topology", **dataclasses.asdict(settings)}
     with Run.open(out, config, shared=shared) as run_dir:
-        refuse_other_data(data, run_dir)
+        refuse_other_inputs(run_dir, inputs(settings, data))
         yield StudyRun(settings, data, run_dir)
 
 

@@ -164,19 +164,6 @@ def test_a_run_with_other_settings_is_not_continued(finished):
         study.run(replace(SMALL, grammar_seed=1), finished)
 
 
-def test_a_run_on_other_rules_is_not_continued(tmp_path):
-    rules = tmp_path / "rules.json"
-    settings = replace(SMALL, rules=str(rules))
-    config = {"study": "hierarchy", "rules": str(rules)}
-    with Run.open(tmp_path / "run", config) as run:
-        rules.write_text("[[[0.5, 0], [0, 0.5]], [[0, 0.5], [0.5, 0]]]")
-        study.refuse_other_rules(settings, run)
-        study.refuse_other_rules(settings, run)
-        rules.write_text("[[[0.4, 0], [0, 0.6]], [[0, 0.5], [0.5, 0]]]")
-        with pytest.raises(mp.InputError, match="other rules"):
-            study.refuse_other_rules(settings, run)
-
-
 def test_a_dry_run_names_steps_and_costs_and_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = dry_run(SMALL)

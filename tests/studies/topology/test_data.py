@@ -8,7 +8,7 @@ import pytest
 
 from mechprobe.errors import InputError
 from mechprobe.studies.topology.check import check
-from mechprobe.studies.topology.data import digest, prepare
+from mechprobe.studies.topology.data import inputs, prepare
 from mechprobe.studies.topology.settings import PRESETS, reads_files
 from mechprobe.tasks.treebank_grammar import generate_treebank
 from tests.studies.topology.conftest import MICRO
@@ -45,7 +45,9 @@ def test_generated_parts_do_not_overlap_and_depend_on_the_seed():
     data = prepare(MICRO)
     every = [s.words for part in (*data.parts.values(), data.pretrain) for s in part]
     assert len(set(every)) == len(every) == 30 + 12 + 14 + 60
-    assert digest(data) == digest(prepare(MICRO)) != digest(prepare(replace(MICRO, seed=1)))
+    other = replace(MICRO, seed=1)
+    assert inputs(MICRO, data) == inputs(MICRO, prepare(MICRO)) != inputs(other, prepare(other))
+    assert list(inputs(MICRO, data)) == ["train", "dev", "test", "pretrain"]
 
 
 def test_a_file_is_split_in_three(tmp_path):

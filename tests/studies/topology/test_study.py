@@ -123,9 +123,9 @@ def test_other_settings_and_other_sentences_are_refused(finished, tmp_path):
         run(replace(MICRO, probe_epochs=2), finished)
     torn = tmp_path / "torn"
     shutil.copytree(finished, torn)
-    unit = torn / "units" / "data.json"
+    unit = torn / "units" / "inputs.json"
     text = json.loads(unit.read_text())
-    text["result"]["sha256"] = "0" * 64
+    text["result"]["train"] = "29 rows, sha256 0"
     unit.write_text(json.dumps(text))
     with pytest.raises(InputError, match="does not match its check sum"):
         run(MICRO, torn)
