@@ -2,8 +2,10 @@
 
     OMP_NUM_THREADS=1 python benchmarks/bench_hierarchy.py --grammars 0 1 2
 
-One run of the study a grammar, with models at k = 0, 2, 3, 4 for both tasks (about half an hour of
-one core each); a run that was stopped goes on where it was. Writes one table of bars by grammar.
+One run of the study a grammar (preset full-cpu: both tasks at every filter level). The first
+grammar's run has the preset's models of other shapes too, which no bar is about. A run that was
+stopped goes on where it was; ``--only 2`` computes one grammar's run and no table, so that
+grammars can be computed side by side. Writes one table of bars by grammar.
 """
 
 from __future__ import annotations
@@ -16,13 +18,10 @@ import pandas as pd
 from mechprobe import run_study
 from mechprobe.runs.files import atomic_write
 from mechprobe.runs.tables import read_table, write_table
+from mechprobe.studies.hierarchy.settings import PRESETS
+from mechprobe.studies.hierarchy.specs import read_specs
 
 RESULTS = Path(__file__).resolve().parent / "results" / "hierarchy-bars"
-MODELS = (
-    "root-k0", "root-k2", "root-k3", "root-k4",
-    "masked-k0", "masked-k2", "masked-k3", "masked-k4",
-)
-STEPS = {"masked_steps": 14_000, "masked_filtered_steps": 3_500, "root_filtered_steps": 2_000}
 
 
 def bars_by_grammar(runs: dict[int, Path]) -> pd.DataFrame:
@@ -71,28 +70,39 @@ def markdown(table: pd.DataFrame, seeds: list[int], command: str) -> str:
     return "\n".join(lines)
 
 
+def models_of(preset: str, first: bool) -> tuple[str, ...]:
+    """The models trained on a grammar: all on the first, elsewhere those that bars are about."""
+    settings = PRESETS[preset]
+    return tuple(
+        spec.name for spec in read_specs(settings) if first or not spec.variant
+    )
+
+
 def main() -> int:
     """Run the study on each grammar and write the bars; 1 if an exact bar fails."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--grammars", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--preset", default="laptop")
+    parser.add_argument("--only", type=int, help="compute this grammar's run and stop")
+    parser.add_argument("--preset", default="full-cpu", choices=list(PRESETS))
     parser.add_argument("--runs", type=Path, default=Path("runs/hierarchy-bars"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
-    steps = STEPS if given.preset == "laptop" else {}
-    models = MODELS if given.preset == "laptop" else None
-    runs = {}
-    for seed in given.grammars:
-        extra = {"models": models} if models else {}
-        runs[seed] = run_study(
-            "hierarchy", given.preset, given.runs / f"{given.preset}-{seed}", grammar_seed=seed,
-            seed=seed, threads=given.threads, **steps, **extra,
-        )
+    if given.only is not None and given.only not in given.grammars:
+        parser.error(f"--only {given.only} is none of --grammars {given.grammars}")
+    runs = {seed: given.runs / f"{given.preset}-{seed}" for seed in given.grammars}
+    for seed, folder in runs.items():
+        if given.only in (None, seed):
+            run_study(
+                "hierarchy", given.preset, folder, grammar_seed=seed, seed=seed,
+                threads=given.threads, models=models_of(given.preset, seed == given.grammars[0]),
+            )
+    if given.only is not None:
+        return 0
     table = bars_by_grammar(runs)
     write_table(given.out / "bars.csv", table)
     words = f"python benchmarks/bench_hierarchy.py --grammars {' '.join(map(str, given.grammars))}"
-    if given.preset != "laptop":
+    if given.preset != "full-cpu":
         words += f" --preset {given.preset}"
     text = markdown(table, given.grammars, words)
     atomic_write(given.out / "summary.md", text.encode())

@@ -70,6 +70,16 @@ def reads_files(settings: Settings) -> bool:
     return False
 
 
+FILTERED_MODELS = tuple(f"{task}-k{k}" for task in ("root", "masked") for k in range(5))
+"""Both tasks at every filter level of a tree of depth 4."""
+
+FULL_MODELS = (
+    *FILTERED_MODELS,
+    "masked-k0-heads4", "root-k0-depth2", "root-k0-depth3", "root-k0-depth3-q6",
+    "masked-k0-layers3", "masked-k0-layers5", "masked-k0-heads2",
+)
+"""Those, and models of other shapes and on other trees."""
+
 PRESETS: dict[str, Settings] = {
     "tiny": Settings(
         preset="tiny", depth=3, d_model=32, d_mlp=64, lr=4e-3, warmup=30,
@@ -87,24 +97,23 @@ PRESETS: dict[str, Settings] = {
     ),
     "full": Settings(
         preset="full", device="cuda", d_model=128, d_mlp=512, batch=256, lr=1e-3, warmup=500,
-        models=(
-            "root-k0", "root-k1", "root-k2", "root-k3", "root-k4",
-            "masked-k0", "masked-k1", "masked-k2", "masked-k3", "masked-k4", "masked-k0-heads4",
-            "masked-k0-layers3", "masked-k0-layers5", "root-k0-depth2", "root-k0-depth3",
-            "root-k0-depth3-q6",
-        ),
+        models=FULL_MODELS,
         root_steps=20_000, root_filtered_steps=10_000, masked_steps=40_000,
         masked_filtered_steps=20_000, n_checkpoints=24, n_eval=4_000, n_attention=2_000,
         n_null=2_000, n_probe=4_000, probe_epochs=30, n_locate=512, mask_seeds=12, mask_steps=300,
+    ),
+    "full-cpu": Settings(  # both tasks at every k, and other shapes, for one core and an hour
+        preset="full-cpu", variant_steps=6_000,
+        models=(*FULL_MODELS, "masked-k0-heads1"),  # the main shape, trained as long as variants
+        root_steps=6_000, root_filtered_steps=2_000, masked_steps=14_000,
+        masked_filtered_steps=3_000, n_checkpoints=18, n_eval=1_500, n_attention=1_000,
+        n_probe=2_000, probe_epochs=12, n_locate=512, mask_seeds=8, mask_steps=100,
     ),
     "paper": Settings(
         preset="paper", device="cuda", d_model=128, d_mlp=2_048, norm="post",
         positions="sinusoidal", batch=32, lr=1e-4, warmup=1, decay=False, max_masks=1,
         n_train=2**18,
-        models=(
-            "root-k0", "root-k1", "root-k2", "root-k3", "root-k4",
-            "masked-k0", "masked-k1", "masked-k2", "masked-k3", "masked-k4",
-        ),
+        models=FILTERED_MODELS,
         root_steps=200 * 2**18 // 32, root_filtered_steps=200 * 2**18 // 32,
         masked_steps=2_000 * 2**18 // 32, masked_filtered_steps=2_000 * 2**18 // 32,
         n_checkpoints=40, n_eval=4_000, n_attention=2_000, n_null=2_000, n_probe=4_000,

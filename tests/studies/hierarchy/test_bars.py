@@ -131,3 +131,11 @@ def test_grammars_stand_side_by_side(repo, tmp_path):
     text = module.markdown(table, [0, 1], "python bench")
     assert "| root-k0 | accuracy | 0.97 or more | 0.99 | **0.9** | 1 of 2 |" in text
     assert "Exact bars: pass. Learned bars met: 1 of 2." in text
+
+
+def test_the_first_grammar_trains_every_model_the_others_those_of_bars(repo):
+    module = bench(repo)
+    every, fewer = (module.models_of("full-cpu", first) for first in (True, False))
+    assert every == PRESETS["full-cpu"].models
+    assert fewer == tuple(f"{task}-k{k}" for task in ("root", "masked") for k in range(5))
+    assert set(fewer) < set(every)
