@@ -16,7 +16,7 @@ union of what the stack has open.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -26,14 +26,13 @@ from torch import Tensor
 from mechprobe.errors import InputError
 from mechprobe.gates.baselines import Baseline
 from mechprobe.gates.engine_attention import Heads
-from mechprobe.gates.engine_stage import Computed, GatedStage, Stands, State
-from mechprobe.gates.engine_stands import HeadStand, Stand, head_stand, mlp_stand, neuron_stand
-from mechprobe.gates.engine_walk import Handover, Walk
+from mechprobe.gates.engine_stage import Computed, GatedStage, Stands, State, written_stands
+from mechprobe.gates.engine_walk import Handover, Leaf, Walk
 from mechprobe.gates.kernels.allocator import keep_freed_memory
 from mechprobe.models.edits import HookedModel
 from mechprobe.models.freeze import freeze
 from mechprobe.models.frozen import MLP, CannotFreeze, Frozen, Start
-from mechprobe.sites import Site, SiteGrid
+from mechprobe.sites import SiteGrid
 from mechprobe.tasks.batches import Batch
 
 Loss = Callable[[Tensor, Batch], Tensor]
@@ -106,7 +105,7 @@ class Engine:
             for member, row in zip(members, logits, strict=True):
                 rows[member] = metric(row, batch)
 
-        self._run(batch, gates, torch.zeros_like(gates, dtype=torch.bool), keep, at_once, False)
+        self._run(batch, gates, torch.zeros_like(gates, dtype=torch.bool), keep, at_once)
         return torch.stack([rows[k] for k in range(len(gates))])
 
     def gradients(
@@ -117,6 +116,7 @@ class Engine:
         *,
         wanted: Bool[Tensor, "k site"] | None = None,
         at_once: int | None = None,
+        recompute: bool = False,
     ) -> tuple[Float[Tensor, " k"], Float[Tensor, "k site"]]:
         """The loss of each gate vector, and its gradient with respect to its gates.
 
@@ -124,11 +124,13 @@ class Engine:
             loss: from logits [batch, ...] and the batch to one number; differentiable in torch.
             wanted: the gates whose gradient is asked for; the others' are 0, and what only they
                 need is not computed. None: all.
+            recompute: keep only what enters each stage, and compute the stage again on the way
+                back: the same numbers to the last bit, for less memory and more time.
 
         Raises:
             InputError: gates that are not [k, site] of this grid.
         """
-        losses, slopes = self._slopes(batch, gates, loss, wanted, at_once, each=False)
+        losses, slopes = self._slopes(batch, gates, loss, wanted, at_once, recompute, each=False)
         return losses, slopes[:, 0]
 
     def each_gradients(
@@ -139,22 +141,23 @@ class Engine:
         *,
         wanted: Bool[Tensor, "k site"] | None = None,
         at_once: int | None = None,
+        recompute: bool = False,
     ) -> tuple[Float[Tensor, "k batch"], Float[Tensor, "k batch site"]]:
         """A metric [batch] of each gate vector, and each example's gradient with respect to gates.
 
         The same work as ``gradients``, as long as a metric of an example depends on it alone.
 
         Args:
-            metric, wanted: as ``loss`` and ``wanted`` of ``gradients``, of each example.
+            metric: as ``loss`` of ``gradients``, of each example; ``wanted`` and the rest as there.
 
         Raises:
             InputError: gates that are not [k, site] of this grid.
         """
-        return self._slopes(batch, gates, metric, wanted, at_once, each=True)
+        return self._slopes(batch, gates, metric, wanted, at_once, recompute, each=True)
 
     def _slopes(
         self, batch: Batch, gates: Tensor, metric: Loss, wanted: Tensor | None,
-        at_once: int | None, *, each: bool,
+        at_once: int | None, recompute: bool, *, each: bool,
     ) -> tuple[Tensor, Tensor]:
         """Values [k] or [k, batch] and gradients [k, 1 or batch, site]."""
         found: dict[int, Tensor] = {}
@@ -171,29 +174,29 @@ class Engine:
 
         if wanted is None:
             wanted = torch.ones_like(gates, dtype=torch.bool)
-        slopes = self._run(batch, gates, wanted, leaf, at_once, each)
+        slopes = self._run(batch, gates, wanted, leaf, at_once, each, recompute)
         values = torch.stack([found[k] for k in range(len(gates))])
         return values.to(gates), slopes.to(gates)
 
     def _run(
-        self, batch: Batch, gates: Tensor, wanted: Tensor,
-        leaf: Callable[[list[int], Tensor], Tensor | None], at_once: int | None, each: bool,
+        self, batch: Batch, gates: Tensor, wanted: Tensor, leaf: Leaf, at_once: int | None,
+        each: bool = False, recompute: bool = False,
     ) -> Tensor:
-        """Walk all gate vectors; with half as many at once where memory does not suffice."""
+        """Walk all gate vectors; fewer at once, and then recomputing, where memory is too small."""
         with torch.no_grad():
-            walk = self._walk(batch, gates, wanted, leaf, at_once, each)
+            walk = self._walk(batch, gates, wanted, leaf, at_once, each, recompute)
             while True:
                 try:
                     return walk.run()
                 except torch.OutOfMemoryError:
-                    if walk.at_once == 1:
+                    if walk.at_once == 1 and walk.recompute:
                         raise
-                    at_once = walk.at_once // 2
-                walk = self._walk(batch, gates, wanted, leaf, at_once, each)  # the first's is freed
+                    recompute, at_once = walk.at_once == 1 or recompute, max(1, walk.at_once // 2)
+                walk = self._walk(batch, gates, wanted, leaf, at_once, each, recompute)
 
     def _walk(
-        self, batch: Batch, gates: Tensor, wanted: Tensor,
-        leaf: Callable[[list[int], Tensor], Tensor | None], at_once: int | None, each: bool,
+        self, batch: Batch, gates: Tensor, wanted: Tensor, leaf: Leaf, at_once: int | None,
+        each: bool, recompute: bool,
     ) -> Walk:
         if gates.dim() != 2 or not len(gates) or gates.shape[1] != len(self.grid):
             raise InputError(
@@ -208,7 +211,7 @@ class Engine:
             frozen, self.stages, cut, start, stands,
             {site: stand.at(start.read) for site, stand in stands.items()},
             gates.detach().to(frozen.device, frozen.dtype), wanted.to(frozen.device), leaf,
-            at_once or stacked_at_once(start), first, each,
+            at_once or stacked_at_once(start), first, each, recompute,
         )
 
     def _begin(self, batch: Batch) -> tuple[Start, Computed | None]:
@@ -240,23 +243,9 @@ class Engine:
         if constant and self._stands is not None:
             return self._stands
         values = self.baseline.values(self.model, batch, self.grid)
-        stands = self._written(values)
+        stands = written_stands((s for s in self.stages if isinstance(s, GatedStage)), values)
         if constant:
             self._stands = stands
-        return stands
-
-    def _written(self, values: Mapping[Site, Tensor]) -> Stands:
-        stands: dict[Site, HeadStand | Stand] = {}
-        for stage in self.stages:
-            for part in () if isinstance(stage, Handover) else stage.stage.parts:
-                layer = part.layer
-                value = values.get(layer.site)
-                if value is not None:
-                    stands[layer.site] = (
-                        mlp_stand(value) if isinstance(layer, MLP) else head_stand(value, layer.w_o)
-                    )
-                if isinstance(layer, MLP) and (value := values.get(layer.neurons)) is not None:
-                    stands[layer.neurons] = neuron_stand(value, layer.w_out)
         return stands
 
 
@@ -272,12 +261,16 @@ def _checked(precision: torch.dtype | None, own: torch.dtype) -> torch.dtype:
     return torch.bfloat16
 
 
+def tokens_at_once(device: torch.device) -> int:
+    """Tokens of a stack of gate vectors beyond which stacking more of them gains little."""
+    return 1024 if device.type == "cpu" else 2**15
+
+
 def stacked_at_once(start: Start) -> int:
     """How many gate vectors run stacked: one on CPUs unless a batch is tiny, many on GPUs."""
     stream = start.streams[-1]
     tokens = stream.shape[0] * stream.shape[1]
-    enough = 1024 if stream.device.type == "cpu" else 2**15
-    return max(1, enough // max(1, tokens))
+    return max(1, tokens_at_once(stream.device) // max(1, tokens))
 
 
 class EngineFallback(UserWarning):

@@ -6,7 +6,7 @@ somewhere, so gate vectors that agree up to a stage share it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch import Tensor
 from mechprobe.gates.engine_attention import AttentionLayer, Heads
 from mechprobe.gates.engine_mlp import MLPLayer, Neurons, Way
 from mechprobe.gates.engine_rows import Rows
-from mechprobe.gates.engine_stands import HeadStand, Stand
+from mechprobe.gates.engine_stands import HeadStand, Stand, head_stand, mlp_stand, neuron_stand
 from mechprobe.gates.kernels.norms import Saved, norm_forward
 from mechprobe.gates.kernels.pairs import Pairs, index_of, pairs_of
 from mechprobe.models.frozen import Attention, Norm, Stage, Start
@@ -64,6 +64,29 @@ class Entry:
     gates: Rows
     active: np.ndarray
     norm: Saved | None
+
+
+@dataclass(frozen=True)
+class Passed:
+    """A stage that vectors have passed, from whose input its ``Entry`` can be made again.
+
+    Attributes:
+        ran: [copies, site], what was computed; ``gates`` and ``active`` as of the entry.
+    """
+
+    stage: GatedStage
+    state: State
+    ran: np.ndarray
+    gates: Rows
+    active: np.ndarray
+    cut: bool
+
+    def again(self, start: Start, stands: Stands, *, keep: bool) -> Entry:
+        """What the first pass did not keep, by the same arithmetic."""
+        computed = self.stage.compute(self.state, self.ran, start, self.cut, keep)
+        if self.stage.stage.norm is None:
+            return Entry(computed, self.gates, self.active, None)
+        return self.stage.apply(computed, self.gates, self.active, start, stands)[1]
 
 
 class GatedStage:
@@ -184,6 +207,22 @@ class GatedStage:
         found = stands.get(self.layers[i].layer.site, HeadStand())
         assert isinstance(found, HeadStand)
         return found
+
+
+def written_stands(stages: Iterable[GatedStage], values: Mapping[Site, Tensor]) -> Stands:
+    """What a baseline's values put in closed gates' places, by layer and by a layer's neurons."""
+    stands: dict[Site, HeadStand | Stand] = {}
+    for layer in (part.layer for stage in stages for part in stage.stage.parts):
+        value = values.get(layer.site)
+        if isinstance(layer, Attention):
+            if value is not None:
+                stands[layer.site] = head_stand(value, layer.w_o)
+            continue
+        if value is not None:
+            stands[layer.site] = mlp_stand(value)
+        if (value := values.get(layer.neurons)) is not None:
+            stands[layer.neurons] = neuron_stand(value, layer.w_out)
+    return stands
 
 
 def normed(norm: Norm | None, x: Tensor) -> tuple[Tensor, Saved | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -22,21 +23,43 @@ Gradients = Callable[[Batch, Tensor, Loss], tuple[Tensor, Tensor]]
 REMEMBER = 2**28  # bytes of first-layer results that a search keeps
 
 
+@dataclass(frozen=True)
+class EngineGradients:
+    """By the engine; no gradient is asked for where a gate is clamped to 0 or 1.
+
+    Attributes:
+        at_once: members that run stacked (None: by the number of tokens).
+        recompute: trade time for memory on the way back (``Engine.gradients``).
+    """
+
+    engine: Engine
+    at_once: int | None = None
+    recompute: bool = False
+
+    def __call__(self, batch: Batch, gates: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+        """Each member's loss and the gradient of its gates."""
+        return self.engine.gradients(
+            batch, gates, loss, wanted=(gates > 0) & (gates < 1), at_once=self.at_once,
+            recompute=self.recompute,
+        )
+
+
 def gradients_for(
-    model: HookedModel, grid: SiteGrid, baseline: Baseline, chunk: int | None = None
+    model: HookedModel, grid: SiteGrid, baseline: Baseline, chunk: int | None = None, *,
+    recompute: bool = False,
 ) -> Gradients:
     """Each member's loss and gate gradients by the engine, or by hooks where it does not run."""
     engine = engine_for(model, grid, baseline, remember=REMEMBER)
     if engine is None:
         return partial(_by_reference, model, grid, baseline, chunk)
-    return partial(_by_engine, engine, chunk)
+    return EngineGradients(engine, chunk, recompute)
 
 
-def _by_engine(
-    engine: Engine, chunk: int | None, batch: Batch, gates: Tensor, loss: Loss
-) -> tuple[Tensor, Tensor]:
-    """Each member's loss and its gradient; none is asked for where a gate is clamped to 0 or 1."""
-    return engine.gradients(batch, gates, loss, wanted=(gates > 0) & (gates < 1), at_once=chunk)
+def sparing(gradients: Gradients) -> Gradients | None:
+    """The same gradients in less memory and more time; None where there is no such way, or left."""
+    if not isinstance(gradients, EngineGradients) or gradients.recompute:
+        return None
+    return replace(gradients, recompute=True)
 
 
 def _by_reference(

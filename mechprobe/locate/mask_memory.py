@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from mechprobe.gates.engine import tokens_at_once
 from mechprobe.models.edits import HookedModel
 from mechprobe.tasks.batches import Batch
 
@@ -16,28 +17,37 @@ SHARE = 0.5  # of the free memory is planned with; the rest is for what the esti
 
 @dataclass(frozen=True)
 class Fit:
-    """What fits: members at a time, and examples at a time (None: whole batches)."""
+    """What fits: members at a time, and examples at a time (None: whole batches).
+
+    Attributes:
+        recompute: what the way back needs is computed again instead of kept.
+    """
 
     members: int
     examples: int | None
+    recompute: bool = False
 
 
-def member_bytes(model: HookedModel, examples: int, positions: int) -> int:
+def member_bytes(
+    model: HookedModel, examples: int, positions: int, *, recompute: bool = False
+) -> int:
     """Bytes that one member's way forward and back holds at most on such a batch.
 
     Of every layer the stream before and after each norm (4 d_model), queries, keys, values and
     mixed values (4 heads x d_head) and the MLP before and after its activation (2 d_mlp) of every
-    token, and each head's attention pattern; of the read-out the logits thrice.
+    token, and each head's attention pattern; of the read-out the logits thrice. With ``recompute``
+    of every layer only the stream before its attention and before its MLP, and of one layer all
+    that, and as much again for its gradients.
     """
     cfg, stacks = model.cfg, 2 if hasattr(model, "decoder") else 1
-    tokens = examples * positions
+    tokens, layers = examples * positions, stacks * cfg.n_layers
     mlp = 0 if cfg.attn_only else 2 * (cfg.d_mlp or 0)
     token = 4 * cfg.d_model + 4 * cfg.n_heads * cfg.d_head + mlp
     layer = tokens * token + examples * cfg.n_heads * positions**2
+    kept = 2 * layers * tokens * cfg.d_model + 2 * layer if recompute else layers * layer
     head = getattr(model, "labels", None)
     logits = examples * len(head) if head is not None else tokens * max(cfg.d_vocab_out, 0)
-    size = next(model.parameters()).element_size()
-    return size * (stacks * cfg.n_layers * layer + 3 * logits)
+    return next(model.parameters()).element_size() * (kept + 3 * logits)
 
 
 def free_bytes(device: torch.device) -> int:
@@ -50,25 +60,35 @@ def free_bytes(device: torch.device) -> int:
 
 
 def fitting(
-    model: HookedModel, batches: list[Batch], k: int, free: int | None = None
+    model: HookedModel, batches: list[Batch], k: int, free: int | None = None, *,
+    recompute: bool | None = None,
 ) -> Fit:
     """Members, and where one is too many examples, that fit for the largest of the batches.
 
     Args:
         k: members of the search.
         free: bytes that can be had (None: as found now).
+        recompute: whether the way back recomputes; None: where otherwise fewer tokens would run at
+            a time than keep the device busy (``mechprobe.gates.engine.tokens_at_once``).
     """
+    device = next(model.parameters()).device
     if free is None:
-        free = free_bytes(next(model.parameters()).device)
+        free = free_bytes(device)
     widest = max(batches, key=lambda batch: batch.n_positions)
     examples = len(widest)
     positions = max(1, widest.n_positions // examples)
-    budget = SHARE * free
-    members = int(budget // max(1, member_bytes(model, examples, positions)))
-    if members >= 1:
-        return Fit(min(members, k), None)
-    fit = int(budget // max(1, member_bytes(model, 1, positions)))
-    return Fit(1, max(1, min(fit, examples)))
+
+    def room(again: bool) -> int:
+        """Gated examples that fit."""
+        return int(SHARE * free // max(1, member_bytes(model, 1, positions, recompute=again)))
+
+    if recompute is None:
+        enough = min(k * examples * positions, tokens_at_once(device))
+        recompute = room(False) * positions < enough and room(True) > room(False)
+    fits = room(recompute)
+    if fits >= examples:
+        return Fit(min(fits // examples, k), None, recompute)
+    return Fit(1, max(1, fits), recompute)
 
 
 def give_back_freed() -> bool:

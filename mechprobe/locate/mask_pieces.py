@@ -1,8 +1,9 @@
 """Gradients of a search in pieces that fit in memory: some members, and some examples, at a time.
 
 How many is first estimated; where memory runs out all the same, the piece is halved and tried
-again. Pieces change no result beyond rounding: members never mix, and a mean over a batch is put
-together from the means of its parts.
+again, and at the last the engine computes again on the way back what it has no room to keep. Pieces
+change no result beyond rounding: members never mix, and a mean over a batch is put together from
+the means of its parts.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mechprobe.locate.mask_gradients import Gradients
+from mechprobe.locate.mask_gradients import Gradients, sparing
 from mechprobe.locate.mask_memory import give_back_freed
 from mechprobe.tasks.batches import Batch
 
@@ -117,7 +118,7 @@ class Pieces:
         return known[2]
 
     def _smaller(self, batch: Batch, k: int) -> bool:
-        """Halve what runs at a time, members first; False when nothing is left to halve."""
+        """Halve what runs at a time, members first, then spare; False when nothing is left."""
         at_once = min(self.members or k, k)
         if at_once > 1:
             self.members = at_once // 2
@@ -126,7 +127,10 @@ class Pieces:
         if self.divisible and size > 1:
             self.examples = size // 2
             return True
-        return False
+        if (less := sparing(self.gradients)) is None:
+            return False
+        self.gradients = less
+        return True
 
 
 SAID = ("can't allocate memory", "not enough memory", "could not create a primitive", "bad_alloc")

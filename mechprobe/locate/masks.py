@@ -69,6 +69,7 @@ def train_masks(
     order_seed: int = 0,
     full_logits: Sequence[Tensor] | None = None,
     chunk: int | None = None,
+    recompute: bool | None = None,
     store: StateStore | None = None,
     save_every: int = 100,
     on_step: Callable[[int, dict[str, list[float]]], None] | None = None,
@@ -85,6 +86,8 @@ def train_masks(
         full_logits: the full model's logits of each batch, when already known.
         chunk: masks run stacked at once (None: by the number of tokens); the result does not
             depend on it beyond rounding.
+        recompute: trade time for memory on the way back, which changes no result (None: where
+            otherwise too little would run at a time).
         store: where the state is saved every ``save_every`` steps, and resumed from.
         on_step: called after each step with lists "loss", "closed" and "target" of the members
             that took it, in their order.
@@ -115,7 +118,9 @@ def train_masks(
     if full_logits is None:
         needed = loss is None and gradients is None and trainer.settings.objective == "kl"
         full_logits = full_model_logits(model, batches) if needed else []
-    pieces = _pieces(model, batches, grid, baseline, len(members), chunk, gradients)
+    pieces = _pieces(
+        model, batches, grid, baseline, len(members), chunk, gradients, recompute=recompute
+    )
     objective = mask_loss if loss is None else lambda logits, batch, _: loss(logits, batch)
     with frozen(model):
         while trainer.active:
@@ -129,15 +134,15 @@ def train_masks(
 
 def _pieces(
     model: HookedModel, batches: Sequence[Batch], grid: SiteGrid, baseline: Baseline, k: int,
-    chunk: int | None, gradients: Gradients | None,
+    chunk: int | None, gradients: Gradients | None, *, recompute: bool | None,
 ) -> Pieces:
     """The search's gradients, by as many members and examples as should fit."""
     if gradients is not None:
         return Pieces(gradients, divisible=False)
-    fit = fitting(model, list(batches), k)
+    fit = fitting(model, list(batches), k, recompute=recompute)
     return Pieces(
-        gradients_for(model, grid, baseline, chunk), members=fit.members, examples=fit.examples,
-        divisible=baseline.kind != "resample",
+        gradients_for(model, grid, baseline, chunk, recompute=fit.recompute), members=fit.members,
+        examples=fit.examples, divisible=baseline.kind != "resample",
     )
 
 

@@ -54,6 +54,7 @@ def find_subnetworks(
     n_dev: int | None = 1_000,
     max_length: int = 128,
     chunk: int | None = None,
+    recompute: bool | None = None,
     store: Callable[[str], StateStore] | None = None,
 ) -> SubnetworkSet:
     """Learn one mask per seed and sparsity, and score each on the task's development split.
@@ -70,6 +71,7 @@ def find_subnetworks(
             further from the full model; "published" (Bhaskar et al. 2024, section 3).
         steps: optimiser steps a mask; None takes the rule's own.
         n_examples: training examples used at most (None: all); ``n_dev`` likewise.
+        chunk, recompute: as of ``train_masks``.
         store: gives a state store by name, so that a killed search resumes (``Run.checkpoint``).
 
     Returns:
@@ -110,7 +112,8 @@ def find_subnetworks(
     found = search(
         model, batches, members, grid, stands,
         [rule_settings(rule, member.sparsity, steps) for member in members],
-        chunk=chunk, store=None if store is None else store(f"masks-{name}"),
+        chunk=chunk, recompute=recompute,
+        store=None if store is None else store(f"masks-{name}"),
     )
     scores = score_members(model, held_out, found, stands, accept)
     return SubnetworkSet(tuple(
@@ -129,6 +132,7 @@ def search(
     full_logits: Sequence[Tensor] | None = None,
     order_seed: int = 0,
     chunk: int | None = None,
+    recompute: bool | None = None,
     store: StateStore | None = None,
     on_step: Callable[[int, dict[str, list[float]]], None] | None = None,
     description: str = "mask search",
@@ -151,7 +155,8 @@ def search(
 
         log_alpha = train_masks(
             model, batches, members, grid, baseline, each, order_seed=order_seed,
-            full_logits=full_logits, chunk=chunk, store=store, on_step=step_done,
+            full_logits=full_logits, chunk=chunk, recompute=recompute, store=store,
+            on_step=step_done,
         )
     return [
         binarise(row.cpu(), member, grid, own, baseline.kind)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 
@@ -33,5 +35,8 @@ def baseline(model, batches, grid):
     return mean_baseline(model, batches, grid)
 
 
-def trained(model, batches, grid, baseline, settings=SHORT, members=MEMBERS, **more):
+def trained(
+    model, batches, grid, baseline, settings: MaskSettings | Sequence[MaskSettings] = SHORT,
+    members=MEMBERS, **more,
+):
     return train_masks(model, batches, members, grid, baseline, settings, **more)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from mechprobe.gates.baselines import resample_baseline, zero_baseline
+from mechprobe.gates.engine import Engine
 from mechprobe.locate import masks
 from mechprobe.locate.mask_gradients import gradients_for
 from mechprobe.locate.mask_loss import full_model_logits, mask_loss
-from mechprobe.locate.mask_memory import Fit, fitting, free_bytes, member_bytes
+from mechprobe.locate.mask_memory import SHARE, Fit, fitting, free_bytes, member_bytes
 from mechprobe.locate.mask_pieces import Pieces, out_of_memory, portions
 from mechprobe.models import build_classifier, build_decoder, site_grid
+from tests.gates.live_memory import most_alive
 from tests.locate.masks.conftest import trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+SIZES = {"n_heads": 4, "d_model": 32, "d_mlp": 128, "n_ctx": 32, "d_vocab": 50}
 
 
 def real_allocation_failure():
@@ -83,8 +88,45 @@ def test_other_errors_are_not_taken_for_memory():
 
 def test_a_whole_search_in_pieces(model, batches, grid, baseline, monkeypatch):
     whole = trained(model, batches, grid, baseline)
-    monkeypatch.setattr(masks, "fitting", lambda *_: Fit(1, 2))
+    monkeypatch.setattr(masks, "fitting", lambda *_, **__: Fit(1, 2))
     torch.testing.assert_close(trained(model, batches, grid, baseline), whole, rtol=0, atol=1e-6)
+
+
+def test_a_search_that_recomputes_gives_the_same_masks(
+    model, batches, grid, baseline, monkeypatch
+):
+    whole, asked = trained(model, batches, grid, baseline), []
+    gradients = Engine.gradients
+    monkeypatch.setattr(
+        Engine, "gradients",
+        lambda *args, **more: asked.append(more["recompute"]) or gradients(*args, **more),
+    )
+    assert torch.equal(trained(model, batches, grid, baseline, recompute=True), whole)
+    assert all(asked)
+    asked.clear()
+    assert torch.equal(trained(model, batches, grid, baseline), whole)
+    assert asked
+    assert not any(asked)
+
+
+def test_where_one_example_does_not_fit_the_way_back_recomputes(
+    model, random_batch, grid, baseline, monkeypatch
+):
+    batch, gates = random_batch(7, 4), gates_for(grid)
+    (full,) = full_model_logits(model, [batch])
+    whole = Pieces(gradients_for(model, grid, baseline))(batch, full, gates, mask_loss)
+    gradients = Engine.gradients
+
+    def short(self, batch, gates, loss, *, recompute=False, **more):
+        if not recompute or len(gates) * len(batch) > 1:
+            raise real_allocation_failure()
+        return gradients(self, batch, gates, loss, recompute=recompute, **more)
+
+    monkeypatch.setattr(Engine, "gradients", short)
+    pieces = Pieces(gradients_for(model, grid, baseline))
+    found = pieces(batch, full, gates, mask_loss)
+    torch.testing.assert_close(found, whole, rtol=1e-10, atol=1e-12)
+    assert (pieces.members, pieces.examples) == (1, 1)
 
 
 def test_a_language_model_s_portions_count_their_real_tokens(random_batch):
@@ -123,11 +165,46 @@ def test_the_estimate_is_near_what_torch_allocates():
     assert 0.5 * saved < member_bytes(model, 8, 32) < 2 * saved
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+def test_the_estimate_is_near_what_the_engine_holds(recompute, random_batch):
+    """Peak of the tensors of one way forward and back of four members that run stacked."""
+    sizes: dict[str, Any] = SIZES | {"n_layers": 8}
+    batch = random_batch(32, 32, 32, 32)
+    for model in (build_classifier(("no", "yes"), None, **sizes), build_decoder(**sizes)):
+        model.requires_grad_(False)
+        (full,) = full_model_logits(model, [batch])
+        grid = site_grid(model)
+        gradients = gradients_for(model, grid, zero_baseline(), 4, recompute=recompute)
+        gates = 0.2 + 0.6 * gates_for(grid, 4).float()
+
+        def run(gradients=gradients, gates=gates, full=full):
+            return gradients(batch, gates, lambda logits, b: mask_loss(logits, b, full))
+
+        run()
+        held = most_alive(run)
+        assert 0.9 * held < 4 * member_bytes(model, 4, 32, recompute=recompute) < 1.6 * held
+
+
 def test_as_many_members_and_examples_as_fit(model, random_batch):
     batches = [random_batch(4, 4), random_batch(6, 6, 6, 6)]
     one = member_bytes(model, 4, 6)
     assert fitting(model, batches, 8, free=100 * one) == Fit(8, None)
-    assert fitting(model, batches, 8, free=7 * one) == Fit(3, None)
-    assert fitting(model, batches, 8, free=one + 4) == Fit(1, 2)
+    assert fitting(model, batches, 8, free=7 * one, recompute=False) == Fit(3, None)
+    assert fitting(model, batches, 8, free=one + 4, recompute=False) == Fit(1, 2)
     assert fitting(model, batches, 8, free=1) == Fit(1, 1)
     assert free_bytes(torch.device("cpu")) > 2**20
+
+
+def test_the_way_back_recomputes_where_too_little_would_run_at_a_time(random_batch):
+    sizes: dict[str, Any] = SIZES | {"n_layers": 12}
+    model, batch = build_decoder(**sizes), random_batch(*[32] * 8)
+    plain = member_bytes(model, 8, 32)
+    spared = member_bytes(model, 8, 32, recompute=True)
+    assert spared < 0.4 * plain
+    enough = int(4 * plain / SHARE)  # 4 members x 8 examples x 32 tokens are 1024
+    assert fitting(model, [batch], 8, free=enough) == Fit(4, None)
+    short = fitting(model, [batch], 8, free=9 * enough // 10)
+    assert short == Fit(min(8, int(0.9 * 4 * plain / spared)), None, True)
+    assert short.members > 4
+    assert fitting(model, [batch], 2, free=9 * enough // 10) == Fit(2, None)  # all there are
+    assert fitting(model, [batch], 8, free=enough, recompute=True).recompute
