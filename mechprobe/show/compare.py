@@ -112,7 +112,7 @@ def _verdicts(runs: Sequence[_Run], beside: Path) -> str:
     lead = f"{moved} of the {len(both)} claims in both runs get another verdict"
     lead += ": they come first." if moved else "."
     order = sorted(pairs, key=lambda pair: not _moved(pair))
-    return element("p", lead) + join(_claims(pair, runs, beside) for pair in order)
+    return element("p", lead) + _older(runs) + join(_claims(pair, runs, beside) for pair in order)
 
 
 def _keyed(claims: Sequence[Claim], shared: Collection[str]) -> dict[tuple[str, int], Claim]:
@@ -129,6 +129,18 @@ def _keyed(claims: Sequence[Claim], shared: Collection[str]) -> dict[tuple[str, 
 def _words(claim: Claim) -> str:
     """What a claim says apart from the numbers of its run."""
     return _NUMBER.sub("#", claim.claim)
+
+
+def _older(runs: Sequence[_Run]) -> str:
+    """Which reports name no file behind any claim, as those of earlier versions do not."""
+    return join(
+        element("p", prose(
+            f"{run.name}: this report names no files behind its claims, as reports of earlier "
+            "versions do not; run the study again for one that does."
+        ), class_="source")
+        for run in runs
+        if run.content.claims and not any(claim.files for claim in run.content.claims)
+    )
 
 
 def _moved(pair: Sequence[Claim | None]) -> bool:

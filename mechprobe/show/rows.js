@@ -15,18 +15,30 @@ function shownToken(token) {
   return token.replace(/\n/g, "⏎").replace(/\t/g, "⇥").replace(/^ | $/g, "·") || "∅";
 }
 
-// White to a colour, and the ink that reads on it.
-function mixed(colour, part) {
+// From the page's ground to a hue {light, dark}, each [r, g, b], and the ink that reads on it: for a
+// light page and for a dark one.
+function mixed(hue, part) {
   const share = Math.min(1, Math.max(0, part));
-  const [r, g, b] = colour.map((c) => Math.round(255 + (c - 255) * share));
+  const light = mixedOn([255, 255, 255], hue.light, share);
+  const dark = mixedOn([27, 33, 39], hue.dark, share);
+  return {
+    background: `light-dark(${light.background}, ${dark.background})`,
+    ink: `light-dark(${light.ink}, ${dark.ink})`,
+  };
+}
+
+function mixedOn(ground, colour, share) {
+  const [r, g, b] = colour.map((c, i) => Math.round(ground[i] + (c - ground[i]) * share));
   // relative luminance (WCAG 2.2); above 0.179 black has the higher contrast, 4.58 or more
   const line = (v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4);
   const luminance = 0.2126 * line(r) + 0.7152 * line(g) + 0.0722 * line(b);
   return { background: `rgb(${r},${g},${b})`, ink: luminance > 0.179 ? "#000" : "#fff" };
 }
 
-function paint(element, weight) {
-  const { background, ink } = mixed([8, 69, 148], weight);
+const ATTENTION = { light: [8, 69, 148], dark: [158, 202, 255] };
+
+function paintWeight(element, weight) {
+  const { background, ink } = mixed(ATTENTION, weight);
   element.style.background = background;
   element.style.color = ink;
 }
@@ -57,7 +69,7 @@ function AttentionRows(mount, props) {
     head = i;
     headButtons.forEach((button, k) => button.setAttribute("aria-pressed", String(k === i)));
     cells.forEach((line, r) => line.forEach((cell, c) => {
-      paint(cell, weights[head][r][c]);
+      paintWeight(cell, weights[head][r][c]);
       cell.title = `${shownToken(rows[r])} → ${shownToken(columns[c])}: ${weights[head][r][c].toFixed(3)}`;
     }));
     const line = picked?.side === "column" ? columns : rows;
@@ -76,7 +88,7 @@ function AttentionRows(mount, props) {
     });
     there.forEach((button, k) => {
       button.setAttribute("aria-pressed", "false");
-      paint(button, weight(k));
+      paintWeight(button, weight(k));
       button.title = weight(k).toFixed(3);
     });
     const best = there.map((_, k) => k).sort((a, b) => weight(b) - weight(a)).slice(0, 3);

@@ -16,6 +16,11 @@ from mechprobe.show.view import Panel, View
 
 NEGATIVE, POSITIVE = "#f0a35e", "#74a9d8"
 """Orange and blue that people with any colour vision tell apart, and on which black reads."""
+SIGNS = {
+    "ColoredTokens": "blue is above zero, orange below",
+    "ColoredTokensMulti": "violet is above zero, light red below",
+}
+"""How circuitsvis' components colour signs: the first as told, the second as it always does."""
 
 
 def show_tokens(
@@ -31,8 +36,8 @@ def show_tokens(
     Args:
         text: as for ``show_attention``; of an encoder-decoder the tokens of both sides, the
             encoder's first.
-        values: one number a token [token], or several [token, value] to choose from. The tokens
-            are the model's own, special ones included.
+        values: one number a token [token], or several [token, value] to choose from (violet above
+            zero, light red below). The tokens are the model's own, special ones included.
         labels: names of the several values.
         example: which row of a batch.
 
@@ -65,9 +70,10 @@ def show_tokens(
         (word, *(f"{number:.4g}" for number in line))
         for word, line in zip(words, several, strict=True)
     )
+    component, props = _component(words, numbers, names)
     panel = Panel(
-        "Tokens", *_component(words, numbers, names),
-        note="Point at a token to see its value; blue is above zero, orange or red below.",
+        "Tokens", component, props,
+        note=f"Point at a token to see its value; {SIGNS[component]}.",
         columns=("token", *names), rows=rows, height=160 + 24 * (len(words) // 12),
     )
     return View(f"Values on “{reading.text}”", (panel,))

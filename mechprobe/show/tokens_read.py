@@ -28,12 +28,14 @@ class Reading:
         words: its tokens as text; of an encoder-decoder those the encoder reads.
         text: what is read, for titles.
         decoder_words: those the decoder reads, the start token first; empty for other models.
+        unknown: words of a text given as text that the tokenizer has no token for.
     """
 
     batch: Batch
     words: tuple[str, ...]
     text: str
     decoder_words: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 def read_text(model: HookedModel, text: Text, example: int = 0) -> Reading:
@@ -69,13 +71,29 @@ def read_text(model: HookedModel, text: Text, example: int = 0) -> Reading:
     ids = batch.tokens[0].tolist()
     decoder = batch.decoder_tokens[0].tolist() if isinstance(batch, Seq2SeqBatch) else []
     title = _whole(ids, tokenizer) + (f" → {_whole(decoder, tokenizer)}" if decoder else "")
-    return Reading(batch, token_words(ids, tokenizer), title, token_words(decoder, tokenizer))
+    return Reading(
+        batch, token_words(ids, tokenizer), title, token_words(decoder, tokenizer),
+        () if isinstance(text, Batch) else _unknown_words(text, tokenizer),
+    )
 
 
 def _whole(ids: Sequence[int], tokenizer: Any) -> str:
     if tokenizer is None:
         return " ".join(map(str, ids))
     return str(tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)).strip()
+
+
+def _unknown_words(text: str | Sequence[str], tokenizer: Any) -> tuple[str, ...]:
+    """The words between spaces that the tokenizer reads as its unknown token, each once."""
+    unknown = tokenizer.unk_token_id
+    if unknown is None:
+        return ()
+    words = (text if isinstance(text, str) else " ".join(text)).split()
+    found = [word for word in dict.fromkeys(words) if tokenizer.unk_token not in word]
+    if not found:
+        return ()
+    rows = tokenizer(found, add_special_tokens=False)["input_ids"]
+    return tuple(word for word, ids in zip(found, rows, strict=True) if unknown in ids)
 
 
 def is_encoder_decoder(model: HookedModel) -> bool:

@@ -90,8 +90,7 @@ def framed(page: str, title: str, height: int) -> str:
     """A page as a frame of a notebook; its lower edge can be dragged."""
     return (
         f'<iframe title="{text(title)}" sandbox="allow-scripts" srcdoc="{text(page)}" '
-        f'style="width:100%;height:{height}px;border:1px solid #ccc;resize:vertical;'
-        'background:white"></iframe>'
+        f'style="width:100%;height:{height}px;border:1px solid #ccc;resize:vertical"></iframe>'
     )
 
 
@@ -107,7 +106,8 @@ def panel_section(name: str, panel: Panel, heading: str = "h2") -> str:
             **({} if panel.component else {"open": ""}),
         )
     if panel.component:
-        inner += element("div", "", id=name, class_="panel")
+        kind = "panel" if panel.component in OWN else "panel paper"
+        inner += element("div", "", id=name, class_=kind)
     return inner
 
 

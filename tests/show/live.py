@@ -5,11 +5,15 @@ Python over the browser's debugging pipe instead of over a kernel's socket.
 """
 
 import json
+import time
 
 from mechprobe.show.bundle import data_script
 from mechprobe.show.explorer.widget import page_module, page_style
 
-READY = "document.querySelector('.mpx')?.dataset.state === 'ready'"
+READY = (
+    "(views => views.length > 0 && views.every(view => view.dataset.state === 'ready'))"
+    "([...document.querySelectorAll('.mpx')])"
+)
 
 _MODEL = """
 const heard = new Set();
@@ -19,18 +23,24 @@ const model = {
   on: (event, listen) => heard.add(listen), off: (event, listen) => heard.delete(listen),
   send: (question) => window.toPython(JSON.stringify(question)),
 };
-render({ model, el: document.getElementById("cell") });
+document.querySelectorAll(".cell").forEach((el) => render({ model, el }));
 """
 
 
 class Live:
-    """An explorer open in a browser."""
+    """An explorer open in a browser, in one view or in several of the same widget.
 
-    def __init__(self, browser, explorer, path):
+    ``held``, where it is a list, takes the questions instead of Python, until ``reply`` is given
+    them.
+    """
+
+    def __init__(self, browser, explorer, path, views=1):
         self.browser, self.explorer = browser, explorer
+        self.held: list[str] | None = None
         page = (
             '<!doctype html><html lang="en"><meta charset="utf-8"><title>live</title>'
-            f'<style>body {{ margin: 0 }} {page_style()}</style><div id="cell"></div>'
+            f"<style>body {{ margin: 0 }} {page_style()}</style>"
+            + views * '<div class="cell"></div>'
             + data_script("scene", explorer.scene())
             + f'<script type="module">{page_module()}{_MODEL}</script></html>'
         )
@@ -39,15 +49,28 @@ class Live:
         browser.open(path)
         self.settle()
 
-    def reply(self, payload):
-        """One question of the page, answered."""
+    def reply(self, payload, answer=None):
+        """One question of the page answered, by Python or as given."""
         question = json.loads(payload)
-        answer = {**self.explorer.answer(question), "id": question["id"]}
+        answer = {**(answer or self.explorer.answer(question)), "id": question["id"]}
         self.browser.run(f"hear({json.dumps(answer)})")
 
     def settle(self, condition=READY):
         """Answer until the page says that it waits for nothing."""
-        self.browser.wait(condition, on_bound=self.reply)
+        take = self.reply if self.held is None else self.held.append
+        self.browser.wait(condition, on_bound=take)
+
+    def asked(self, *kinds):
+        """Wait until just these kinds of questions are held."""
+        def found():
+            return [json.loads(payload)["kind"] for payload in self.held or ()]
+
+        for _ in range(600):
+            self.settle("true")
+            if found() == list(kinds):
+                return self.held
+            time.sleep(0.01)
+        raise AssertionError(f"{found()} were asked, not {list(kinds)}")
 
     def click(self, selector):
         """A click, and all that follows from it."""

@@ -133,3 +133,19 @@ def test_claims_that_differ_by_a_number_alone_stay_apart(tmp_path):
     page = Page(compare_runs(first, second).read_text(encoding="utf-8"))
     assert page.texts("h3") == ["At 50% it holds", "At 70% it holds"]
     assert "1 of the 2 claims in both runs get another verdict: they come first." in page.texts("p")
+
+
+def test_a_report_that_names_no_files_behind_its_claims_is_said_to_be_older(pair):
+    first, second = pair
+    told = json.loads((second / "report.json").read_text())
+    for claim in told["claims"]:
+        claim.pop("files", None)
+    (second / "report.json").write_text(json.dumps(told))
+    said = [text for text in Page(compare_runs(*pair).read_text(encoding="utf-8")).texts("p")
+            if "names no files behind its claims" in text]
+    assert len(said) == 1
+    assert said[0].startswith("two: ")
+    assert "run the study again" in said[0]
+    both = _write(first.parent / "newer")
+    page = compare_runs(first, both).read_text(encoding="utf-8")
+    assert "names no files" not in page

@@ -12,11 +12,17 @@ import torch
 
 import mechprobe as mp
 from mechprobe.errors import InputError
+from mechprobe.gates.baselines import zero_baseline
 from mechprobe.locate.subnetwork import Subnetwork
 from mechprobe.locate.subnetworks import SubnetworkSet
 from mechprobe.models import forward, site_grid
+from mechprobe.show.explorer import circuit as circuit_file
+from mechprobe.show.explorer.circuit import Circuit
 from mechprobe.show.explorer.explore import explore
-from mechprobe.show.explorer.widget import page_module, page_style
+from mechprobe.show.explorer.remembered import Remembered
+from mechprobe.show.explorer.scene import given_effects
+from mechprobe.show.explorer.widget import make_widget, page_module, page_style
+from mechprobe.show.tokens_read import read_text
 from mechprobe.tasks import Behaviour, PromptTask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -43,6 +49,13 @@ def prompts(n=8):
     )
 
 
+def ask(explorer, kind, checkpoint=None, **question):
+    """The answer to a question, about the model itself unless another checkpoint is named."""
+    if checkpoint is None:
+        checkpoint = len(explorer.checkpoints) - 1
+    return explorer.answer({"kind": kind, "checkpoint": checkpoint, **question})
+
+
 @pytest.fixture(scope="module")
 def decoder():
     return made.decoder()
@@ -54,7 +67,7 @@ def explorer(decoder):
 
 
 def test_a_closed_set_equals_hooks_written_by_hand(explorer, decoder):
-    answer = explorer.answer({"kind": "set", "closed": ["0.1", "mlp.0", "1.2"], "reads": 3})
+    answer = ask(explorer, "set", closed=["0.1", "mlp.0", "1.2"], reads=3)
     batch = explorer.behaviour.inputs
 
     def shut(head):
@@ -114,8 +127,8 @@ def test_padding_counts_for_nothing(tiny_classifier, random_batch):
         inputs = random_batch(4, 6, 5, width=width)
         behaviour = Behaviour(
             "pairs", inputs, lambda logits, targets: logits[:, 0] - logits[:, 1], "gap", targets)
-        return explore(model, behaviour, baseline="mean", progress=False).answer(
-            {"kind": "set", "closed": ["0.1"], "reads": 0})
+        opened = explore(model, behaviour, baseline="mean", progress=False)
+        return ask(opened, "set", closed=["0.1"], reads=0)
 
     narrow, wide = told(6), told(11)
     first, second = (np.array(told_["changed"], float) for told_ in (narrow, wide))  # None: NaN
@@ -136,10 +149,38 @@ def test_single_effects_are_those_of_ablate(explorer, decoder):
     assert given["effects"][0][0] == pytest.approx(table.loc["0.0", "effect"], rel=1e-4)
 
 
+def test_given_scores_are_called_what_they_are(decoder):
+    patched = PromptTask(
+        prompts().clean, corrupt=list(reversed(prompts().clean)), answers=prompts().answers,
+        wrong=prompts().wrong, name="next word")
+    scores = mp.attribute(decoder, patched, baseline="paired", progress=False)
+    explorer = explore(
+        decoder, prompts(), scores=scores, checkpoints={"same": decoder}, baseline="zero",
+        progress=False)
+    assert explorer.scene()["scored"] == {
+        "method": scores.method, "metric": scores.metric, "baseline": "paired"}
+    assert "attribute" in explorer.scene()["scored"]["method"]
+    assert explorer.scene(0)["scored"] is None  # another checkpoint's sites are closed here
+    assert explore(decoder, prompts(), baseline="zero", progress=False).scene()["scored"] is None
+    with pytest.raises(InputError, match="scores=DataFrame does not say by which method"):
+        given_effects(scores.table(), explorer.circuit)
+    elsewhere = mp.patch(decoder, patched, sites="residual", progress=False)
+    with pytest.raises(InputError, match="and no head or MLP layer of this model"):
+        explore(decoder, prompts(), scores=elsewhere, progress=False)
+
+
+def test_a_single_example_has_no_interval_and_no_nan(decoder):
+    scene = explore(decoder, prompts(1), baseline="zero", progress=False).scene()
+    effects = np.array(scene["effects"])
+    assert np.isfinite(effects).all()
+    assert (effects == effects[:, :1]).all()
+    assert scene["full"] == [scene["full"][0]] * 3
+
+
 def test_attention_follows_the_closed_set(explorer, decoder):
-    question = {"kind": "attention", "site": "1.1", "reads": 2}
-    open_ = explorer.answer({**question, "closed": []})
-    shut = explorer.answer({**question, "closed": ["0.0", "0.1", "0.2", "mlp.0"]})
+    open_, shut = (
+        ask(explorer, "attention", site="1.1", reads=2, closed=closed)
+        for closed in ([], ["0.0", "0.1", "0.2", "mlp.0"]))
     tokens = explorer.behaviour.inputs.tokens[2:3]
     _, cache = decoder.run_with_cache(tokens)
     assert np.array(open_["weights"]) == pytest.approx(
@@ -154,21 +195,21 @@ def test_attention_follows_the_closed_set(explorer, decoder):
 
 def test_a_text_of_ones_own_is_read(explorer, decoder):
     text = f"{WORDS[8]} {WORDS[9]} {WORDS[7]} {WORDS[6]}"
-    told = explorer.answer({"kind": "reads", "reads": [text]})
+    told = ask(explorer, "reads", reads=[text])
     assert told["words"] == text.split()
-    outputs = explorer.answer({"kind": "set", "closed": [], "reads": [text]})["outputs"]
+    outputs = ask(explorer, "set", closed=[], reads=[text])["outputs"]
     tokens = decoder.tokenizer(text, return_tensors="pt")["input_ids"]
     p = decoder(tokens)[0, -1].detach().softmax(-1)
     assert outputs[0]["before"] == outputs[0]["after"] == pytest.approx(float(p.max()), abs=1e-4)
     assert outputs[0]["right"] is None
-    error = explorer.answer({"kind": "reads", "reads": ["a", "b"]})["error"]
+    error = ask(explorer, "reads", reads=["a", "b"])["error"]
     assert "a pair was given" in error
 
 
 def test_a_task_without_answers_calls_no_output_right(decoder):
     task = PromptTask(prompts(4).clean, metric="kl")
     explorer = explore(decoder, task, baseline="zero", progress=False)
-    outputs = explorer.answer({"kind": "set", "closed": ["0.0"], "reads": 1})["outputs"]
+    outputs = ask(explorer, "set", closed=["0.0"], reads=1)["outputs"]
     assert {output["right"] for output in outputs} == {None}
     assert outputs[0]["before"] == max(output["before"] for output in outputs)
 
@@ -177,8 +218,8 @@ def test_the_paired_baseline_is_refused_for_a_text_of_ones_own(decoder):
     task = PromptTask(
         prompts(6).clean, corrupt=list(reversed(prompts(6).clean)), answers=prompts(6).answers)
     explorer = explore(decoder, task, baseline="paired", progress=False)
-    assert "change" in explorer.answer({"kind": "set", "closed": ["0.0"], "reads": 0})
-    said = explorer.answer({"kind": "set", "closed": ["0.0"], "reads": [WORDS[8]]})["error"]
+    assert "change" in ask(explorer, "set", closed=["0.0"], reads=0)
+    said = ask(explorer, "set", closed=["0.0"], reads=[WORDS[8]])["error"]
     assert "baseline='mean' or 'zero'" in said
 
 
@@ -207,9 +248,49 @@ def test_subnetworks_are_sets_to_start_from(decoder):
         explore(decoder, prompts(), {"x": ["7.0"]}, progress=False)
 
 
+def test_a_set_that_is_named_as_a_core_is_a_subnetwork_like_any(decoder):
+    nets = {"core: mine": ["0.*"], "other": ["0.0", "mlp.0"]}
+    scene = explore(decoder, prompts(), nets, baseline="zero", progress=False).scene()
+    counts = dict(zip(scene["sites"], scene["counts"]))
+    assert (counts["0.0"], counts["0.1"], counts["1.0"]) == (2, 1, 0)
+    assert scene["nets"] == 2
+
+
+def test_two_views_at_different_checkpoints_get_their_own_numbers(decoder):
+    other = made.decoder()
+    with torch.no_grad():
+        other.unembed.W_U.mul_(0.5)
+        other.unembed.b_U.mul_(0.5)
+    both = explore(
+        decoder, prompts(), checkpoints={"half": other}, baseline="zero", progress=False)
+    alone = [explore(of, prompts(), baseline="zero", progress=False) for of in (other, decoder)]
+    ask(both, "scene", 0)  # one view goes to the other checkpoint; another view still asks of 1
+    for checkpoint in (1, 0, 1):
+        one, only = (
+            [ask(of, "set", at, closed=["0.1"], reads=3),
+             ask(of, "compare", at, first=[], second=["0.1"]),
+             ask(of, "attention", at, site="1.1", closed=["0.1"], reads=[WORDS[8]]),
+             ask(of, "reads", at, reads=2)]
+            for of, at in ((both, checkpoint), (alone[checkpoint], 0)))
+        assert one == only
+    metric = [ask(both, "set", at, closed=["0.1"], reads=0)["metric"][0] for at in (0, 1)]
+    assert metric[0] == pytest.approx(metric[1] / 2, abs=1e-4)
+    assert abs(metric[1]) > 0.01
+
+
+def test_words_that_the_tokenizer_does_not_know_are_named(decoder, explorer):
+    told = ask(explorer, "reads", reads=["cat dog sat dog mat"])
+    assert told["unknown"] == ["dog", "mat"]
+    assert told["unknown_token"] == "[UNK]"
+    assert told["words"] == ["cat", "[UNK]", "sat", "[UNK]", "[UNK]"]
+    assert "unknown" not in ask(explorer, "reads", reads=["cat [UNK] sat"])
+    assert "unknown" not in ask(explorer, "reads", reads=0)
+    assert read_text(made.classifier(), ("cat dog", "sat owl")).unknown == ("dog", "owl")
+
+
 def test_two_sets_are_compared_example_by_example(explorer):
     circuit = explorer.circuit
-    answer = explorer.answer({"kind": "compare", "first": ["0.0"], "second": ["1.1", "mlp.1"]})
+    answer = ask(explorer, "compare", first=["0.0"], second=["1.1", "mlp.1"])
     gap = circuit.measure(["1.1", "mlp.1"]).values - circuit.measure(["0.0"]).values
     assert answer["difference"][0] == pytest.approx(gap.mean(), abs=1e-4)
 
@@ -224,16 +305,16 @@ def test_checkpoints_are_opened_when_the_slider_reaches_them(decoder, tmp_path):
         progress=False)
     assert explorer.checkpoints == ["step 1", "this model"]
     assert explorer.scene()["checkpoint"] == 1
-    scene = explorer.answer({"kind": "checkpoint", "index": 0})["scene"]
+    scene = ask(explorer, "scene", 0)["scene"]
     assert scene["checkpoint"] == 0
     first = dict(zip(scene["sites"], scene["effects"]))
     assert [first[f"0.{h}"][0] for h in range(3)] == [0, 0, 0]
     assert first["1.0"][0] != 0
     assert scene["full"] != explorer.scene(1)["full"]
-    assert "count from 0" in explorer.answer({"kind": "checkpoint", "index": 5})["error"]
+    assert "count from 0" in ask(explorer, "scene", 5)["error"]
     smaller = mp.models.build_decoder(tokenizer=made.tokenizer(), **{**made.SIZES, "n_layers": 1})
     wrong = explore(decoder, prompts(), checkpoints={"small": smaller}, progress=False)
-    assert "checkpoints of one model" in wrong.answer({"kind": "checkpoint", "index": 0})["error"]
+    assert "checkpoints of one model" in ask(wrong, "scene", 0)["error"]
 
 
 def test_an_encoder_decoder_has_three_grids_and_crossing_attention():
@@ -245,21 +326,19 @@ def test_an_encoder_decoder_has_three_grids_and_crossing_attention():
     explorer = explore(model, task, baseline="zero", progress=False)
     assert [part["stack"] for part in explorer.scene()["layout"]] == ["enc", "dec", "cross"]
     assert all(row["mlp"] is None for row in explorer.scene()["layout"][2]["rows"])
-    told = explorer.answer(
-        {"kind": "attention", "site": "cross 1.0", "closed": ["enc 0.0"], "reads": 0})
+    told = ask(explorer, "attention", site="cross 1.0", closed=["enc 0.0"], reads=0)
     assert (len(told["rows"]), len(told["columns"])) == (3, 3)
-    outputs = explorer.answer({"kind": "set", "closed": ["cross 0.1"], "reads": 0})["outputs"]
+    outputs = ask(explorer, "set", closed=["cross 0.1"], reads=0)["outputs"]
     with torch.no_grad():
         p = forward(model, batch)[0, 1].softmax(-1)
     assert outputs[0]["before"] == pytest.approx(float(p[11]), abs=1e-4)  # at the scored place
 
 
 def test_what_the_page_asks_for_wrongly_is_said(explorer):
-    assert "no site '9.9'" in explorer.answer(
-        {"kind": "set", "closed": ["9.9"], "reads": 0})["error"]
-    assert "unknown question" in explorer.answer({"kind": "x"})["error"]
-    explorer.answer({"kind": "set", "closed": ["0.2"], "reads": 0, "side": 0})
-    explorer.answer({"kind": "set", "closed": ["0.1"], "reads": 0, "side": 1})
+    assert "no site '9.9'" in ask(explorer, "set", closed=["9.9"], reads=0)["error"]
+    assert "unknown question" in ask(explorer, "x")["error"]
+    ask(explorer, "set", closed=["0.2"], reads=0, side=0)
+    ask(explorer, "set", closed=["0.1"], reads=0, side=1)
     assert explorer.closed == ["0.2"]
 
 
@@ -284,7 +363,7 @@ def test_a_saved_page_holds_what_was_measured_and_loads_nothing(decoder, tmp_pat
     assert len(state["answers"]) == 1 + len(sites) + 2
     for closed in ([], ["1.0"], ["0.0", "mlp.1"]):
         key = ",".join(str(sites.index(s)) for s in closed)
-        fresh = explorer.answer({"kind": "set", "closed": closed, "reads": 2})
+        fresh = ask(explorer, "set", closed=closed, reads=2)
         kept = state["answers"][key]
         assert kept["metric"] == fresh["metric"]
         assert kept["changed"] == fresh["changed"]
@@ -292,10 +371,38 @@ def test_a_saved_page_holds_what_was_measured_and_loads_nothing(decoder, tmp_pat
         assert len(kept["outputs"]) == 3
     assert set(state["scene"]["sets"]) == {"mine", "pair"}
     weights = np.array(state["readings"][1]["attention"]["1.2"]) / 1000
-    live = explorer.answer({"kind": "attention", "site": "1.2", "closed": [], "reads": 1})
+    live = ask(explorer, "attention", site="1.2", closed=[], reads=1)
     assert weights == pytest.approx(np.array(live["weights"]), abs=0.0011)
     with pytest.raises(InputError, match="examples=0"):
         explorer.save_html(tmp_path / "y.html", examples=0)
+
+
+def test_memory_is_bounded_by_bytes_and_what_was_forgotten_is_measured_again(
+    decoder, explorer, monkeypatch
+):
+    behaviour = explorer.behaviour
+    one = Circuit(decoder, behaviour, zero_baseline()).measure(["0.0"])
+    assert one.nbytes >= one.log_p.numel() * 4
+    monkeypatch.setattr(circuit_file, "REMEMBERED", int(2.5 * one.nbytes))
+    circuit = Circuit(decoder, behaviour, zero_baseline())
+    first = [circuit.measure([name]) for name in circuit.names]
+    assert circuit._known.nbytes <= 2.5 * one.nbytes
+    assert circuit.measure(circuit.names[-1:]) is first[-1]  # kept
+    again = circuit.measure(circuit.names[:1])
+    assert again is not first[0]
+    assert (again.values == first[0].values).all()
+    assert circuit.measure(circuit.names[-1:]) is first[-1]  # used last, so it stayed
+
+
+def test_one_set_larger_than_the_limit_is_still_kept():
+    class Big:
+        nbytes = 100
+
+    known = Remembered(10)
+    kept = known.get("a", Big)
+    assert known.get("a", Big) is kept
+    assert known.get("b", Big) is not kept
+    assert len(known) == 1
 
 
 def test_without_anywidget_it_says_what_to_install(explorer, monkeypatch):
@@ -311,9 +418,20 @@ def test_the_widget_answers_its_page(explorer):
     assert widget.scene["sites"] == explorer.circuit.names
     sent = []
     widget.send = lambda content, buffers=None: sent.append(content)
-    widget._handle_custom_msg({"kind": "reads", "reads": 0, "id": "a 1"}, [])
-    assert sent == [{**explorer.told_reading(0), "id": "a 1"}]
+    question = {"kind": "reads", "checkpoint": 0, "reads": 0}
+    widget._handle_custom_msg({**question, "id": "a 1"}, [])
+    assert sent == [{**explorer.answer(question), "id": "a 1"}]
+    assert sent[0]["words"] == WORDS[:3]
     assert "application/vnd.jupyter.widget-view+json" in str(explorer._repr_mimebundle_())
+
+
+def test_the_page_is_told_when_python_fails(explorer):
+    pytest.importorskip("anywidget", reason="anywidget is in the extra [notebooks]")
+    sent = []
+    page = make_widget(explorer.scene(), lambda question: 1 / 0)
+    page.send = lambda content, buffers=None: sent.append(content)
+    page._handle_custom_msg({"kind": "reads", "id": "a 1"}, [])  # which logs what was raised
+    assert sent == [{"error": "ZeroDivisionError: division by zero", "id": "a 1"}]
 
 
 def test_the_page_is_one_module_with_its_style():

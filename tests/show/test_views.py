@@ -191,6 +191,8 @@ def test_tokens_are_coloured_by_their_values(models):
         models["decoder"], made.TEXT, torch.zeros(10, 2), labels=["a", "b"]).panels
     assert several.component == "ColoredTokensMulti"
     assert several.columns == ("token", "a", "b")
+    assert panel.note.endswith("blue is above zero, orange below.")
+    assert several.note.endswith("violet is above zero, light red below.")
 
 
 @pytest.mark.parametrize(("values", "labels", "said"), [

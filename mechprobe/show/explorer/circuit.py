@@ -1,7 +1,8 @@
 """A behaviour of one model, measured with any set of sites closed, as fast as a click needs.
 
 The untouched model and what stands in for closed sites are run once; on the engine a set of closed
-sites costs what comes after its first closed site. What was measured is remembered.
+sites costs what comes after its first closed site. What was measured is remembered, up to a limit
+of memory.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from mechprobe.models.edits import HookedModel, forward, site_grid
 from mechprobe.show.attention import head_weights
 from mechprobe.show.explorer.outputs import Output, places_read, read_out, told
 from mechprobe.show.explorer.passes import EnginePasses, HookPasses, Passes
+from mechprobe.show.explorer.remembered import Remembered
 from mechprobe.show.tokens_read import Reading, read_text
 from mechprobe.sites import Site
 from mechprobe.stats import bootstrap_mean
@@ -31,7 +33,8 @@ from mechprobe.stats.intervals import Interval
 from mechprobe.tasks.behaviour import Behaviour
 
 BATCH = 64
-REMEMBERED = 512
+REMEMBERED = 256 * 2**20
+"""Bytes of measured sets that a circuit keeps: of GPT-2 on 64 examples one set takes 13 MB."""
 UNCHANGED = 1e-5
 """A relative change below this is rounding."""
 
@@ -54,6 +57,11 @@ class Measured:
     change: Interval
     changed: Float[np.ndarray, " site"]
     log_p: Float[Tensor, "example output"]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of its arrays, nearly all of it ``log_p`` where outputs are a vocabulary."""
+        return self.values.nbytes + self.changed.nbytes + self.log_p.nbytes
 
 
 class Circuit:
@@ -78,19 +86,13 @@ class Circuit:
         ]
         self._size = torch.stack([passes.size for passes in self._passes]).sum(0).numpy()
         self._place = places_read(behaviour)
-        self._known: dict[frozenset[str], Measured] = {}
+        self._known: Remembered[Measured] = Remembered(REMEMBERED)
         self.full = self._measure(frozenset())
 
     def measure(self, closed: Iterable[str]) -> Measured:
         """The behaviour with these sites closed; raises InputError for a site that is not here."""
         key = frozenset(closed)
-        if not key:
-            return self.full
-        if key not in self._known:
-            if len(self._known) >= REMEMBERED:
-                del self._known[next(iter(self._known))]
-            self._known[key] = self._measure(key)
-        return self._known[key]
+        return self._known.get(key, lambda: self._measure(key)) if key else self.full
 
     @torch.no_grad()
     def _measure(self, closed: frozenset[str]) -> Measured:
@@ -165,6 +167,11 @@ class Circuit:
     def _gates(self, closed: Iterable[str]) -> Float[Tensor, " site"]:
         like = next(self.model.parameters())
         return torch.from_numpy(self.grid.mask(closed=closed)).to(like)
+
+    @property
+    def unknown_token(self) -> str:
+        """What the tokenizer puts in place of a word it does not know."""
+        return str(getattr(self.model.tokenizer, "unk_token", None))
 
     @property
     def closes_anywhere(self) -> bool:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 from torch import Tensor
 
 from mechprobe.errors import InputError
@@ -18,7 +16,7 @@ from mechprobe.locate.scores import Scores
 from mechprobe.models.edits import HookedModel, site_grid
 from mechprobe.models.load import load_model
 from mechprobe.runs import atomic_write
-from mechprobe.show.attention import token_rows
+from mechprobe.show.explorer.answers import told_attention, told_reading, told_set
 from mechprobe.show.explorer.circuit import Circuit
 from mechprobe.show.explorer.scene import (
     Nets,
@@ -26,11 +24,10 @@ from mechprobe.show.explorer.scene import (
     layout,
     named_sets,
     single_effects,
+    text_fields,
     told_interval,
-    told_measured,
 )
-from mechprobe.show.tokens_read import is_encoder_decoder, reads_pairs
-from mechprobe.sites import Site, SiteName
+from mechprobe.sites import SiteName
 from mechprobe.tasks.batches import Batch
 from mechprobe.tasks.behaviour import Behaviour
 
@@ -65,7 +62,8 @@ def explore(
             mapping from names to the sites each keeps.
         checkpoints: earlier states of the same model by name, in order; the model itself is last.
             Paths are loaded when the slider reaches them.
-        scores: a localiser's effects to colour the sites by; None: each site is closed alone.
+        scores: what a localiser returned, to colour the model's sites by, named by its method,
+            metric and baseline; None: each site is closed alone.
         baseline: what stands in a closed site's place, as for ``mechprobe.ablate``.
         metric: instead of the task's own.
         split: of a task that has splits.
@@ -74,7 +72,7 @@ def explore(
         progress: show a bar when the first effects take long.
 
     Raises:
-        InputError: a task, metric, baseline or nets that do not fit the model.
+        InputError: a task, metric, baseline, nets or scores that do not fit the model.
     """
     if n < 1:
         raise InputError(f"n={n} examples; give 1 or more")
@@ -98,7 +96,7 @@ class Explorer:
     """What ``explore`` returns: a page in a notebook, or a file; answers the page's questions.
 
     Attributes:
-        closed: the sites closed in the page just now (the first set, when two are compared).
+        closed: the sites closed in the page's first set, as last answered.
     """
 
     def __init__(
@@ -109,18 +107,18 @@ class Explorer:
         self._sources, self._make, self._progress = dict(sources), circuit, progress
         self._circuits: dict[int, Circuit] = {}
         self._effects: dict[int, list[list[float] | None]] = {}
-        self._here = len(sources) - 1
+        self._last = len(sources) - 1
         self._widget: Any = None
+        self._scores = scores
         self.closed: list[str] = []
-        here = self.circuit
-        self._sets, self._counts = named_sets(nets, here.grid)
+        self._sets = named_sets(nets, self.circuit.grid)
         if scores is not None:
-            self._effects[self._here] = given_effects(scores, here)
+            self._effects[self._last] = given_effects(scores, self.circuit)
 
     @property
     def circuit(self) -> Circuit:
-        """The checkpoint that the slider stands on."""
-        return self.at(self._here)
+        """The model itself, the last of the checkpoints."""
+        return self.at(self._last)
 
     @property
     def behaviour(self) -> Behaviour:
@@ -135,7 +133,7 @@ class Explorer:
     @property
     def sets(self) -> dict[str, list[str]]:
         """The sites that each subnetwork keeps, by its name on the page."""
-        return dict(self._sets)
+        return dict(self._sets.kept)
 
     def at(self, index: int) -> Circuit:
         """A checkpoint, opened when first asked for.
@@ -158,27 +156,19 @@ class Explorer:
         return self._circuits[index]
 
     def scene(self, index: int | None = None) -> dict[str, Any]:
-        """All that a page is told at first, plain JSON values."""
-        at = self._here if index is None else index
+        """What a page is told of a checkpoint (None: the model itself), plain JSON values."""
+        at = self._last if index is None else index
         circuit = self.at(at)
         behaviour = circuit.behaviour
-        pair = reads_pairs(circuit.model)
-        labels = ["The encoder reads", "The decoder has written"] if is_encoder_decoder(
-            circuit.model) else ["First text", "Second text"] if pair else ["Text"]
-        tokenizer = getattr(circuit.model, "tokenizer", None)
         return {
             "task": behaviour.name, "metric": behaviour.metric_name, "n": len(behaviour),
             "baseline": circuit.baseline.kind, "sites": circuit.names,
             "layout": layout(circuit.grid), "effects": self._effects_at(at),
-            "full": told_interval(circuit.full.metric), "sets": self._sets,
-            "counts": self._counts, "nets": self._n_nets, "checkpoints": self.checkpoints,
-            "checkpoint": at, "inputs": labels if tokenizer is not None else [],
+            "scored": self._scored(at), "full": told_interval(circuit.full.metric),
+            "sets": self.sets, "counts": self._sets.counts, "nets": self._sets.n_nets,
+            "checkpoints": self.checkpoints, "checkpoint": at,
+            "inputs": text_fields(circuit.model),
         }
-
-    @property
-    def _n_nets(self) -> int:
-        """How many subnetworks the counts are of (the core is none of them)."""
-        return sum(not name.startswith("core: ") for name in self._sets)
 
     def _effects_at(self, index: int) -> list[list[float] | None]:
         if index not in self._effects:
@@ -186,58 +176,42 @@ class Explorer:
             self._effects[index] = [*single_effects(self.at(index), show)]
         return self._effects[index]
 
+    def _scored(self, index: int) -> dict[str, str] | None:
+        """What the effects of a checkpoint are by; None: of closing each site alone, as here."""
+        given = self._scores
+        if given is None or index != self._last:
+            return None
+        return {"method": given.method, "metric": given.metric, "baseline": given.baseline}
+
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """The answer to a question of the page; ``{"error": ...}`` where the user erred.
 
-        Questions have a ``kind``: "set" (closed, reads, side), "compare" (first, second), "reads"
-        (reads), "attention" (site, closed, reads), "checkpoint" (index). ``reads`` is the number of
-        an example or a list of one or two texts.
+        Questions have a ``kind`` and the number of the ``checkpoint`` they are about: "scene",
+        "set" (closed, reads, side), "compare" (first, second), "reads" (reads), "attention" (site,
+        closed, reads). ``reads`` is the number of an example or a list of one or two texts. Nothing
+        about the page is kept here, so that any number of views may ask.
         """
         try:
+            circuit = self.at(question["checkpoint"])
             match question["kind"]:
+                case "scene":
+                    return {"scene": self.scene(question["checkpoint"])}
                 case "set":
+                    told = told_set(circuit, question["closed"], question["reads"])
                     if question.get("side", 0) == 0:
                         self.closed = list(question["closed"])
-                    return self._set(question["closed"], question["reads"])
+                    return told
                 case "compare":
-                    difference = self.circuit.compare(question["first"], question["second"])
+                    difference = circuit.compare(question["first"], question["second"])
                     return {"difference": told_interval(difference)}
                 case "reads":
-                    return self.told_reading(question["reads"])
+                    return told_reading(circuit, question["reads"])
                 case "attention":
-                    return self._attention(**{k: question[k] for k in ("site", "closed", "reads")})
-                case "checkpoint":
-                    self.at(question["index"])
-                    self._here = question["index"]
-                    return {"scene": self.scene()}
+                    asked = (question[key] for key in ("site", "closed", "reads"))
+                    return told_attention(circuit, *asked)
             raise InputError(f"an unknown question {question['kind']!r}")
         except InputError as error:
             return {"error": str(error)}
-
-    def _set(self, closed: Sequence[str], reads: int | list[str]) -> dict[str, Any]:
-        measured = self.circuit.measure(closed)
-        outputs = self.circuit.outputs(reads, closed)
-        return {**told_measured(measured), "outputs": [told_output(o) for o in outputs]}
-
-    def told_reading(self, reads: int | list[str]) -> dict[str, Any]:
-        """The tokens of an example."""
-        reading = self.circuit.reading(reads)
-        return {"words": list(reading.words), "decoder_words": list(reading.decoder_words)}
-
-    def _attention(
-        self, site: str, closed: Sequence[str], reads: int | list[str]
-    ) -> dict[str, Any]:
-        head = Site.parse(site)
-        (weights,) = self.circuit.attention(reads, closed, [head])
-        rows, columns = token_rows(self.circuit.reading(reads), head.stack)
-        told = {
-            "rows": list(rows), "columns": list(columns),
-            "weights": np.round(weights.astype(float), 3).tolist(),
-        }
-        if not self.circuit.closes_anywhere:
-            kind = self.circuit.baseline.kind
-            told["open"] = f"Of the untouched model: the {kind} baseline is made batch by batch."
-        return told
 
     def save_html(
         self, path: str | Path, *, sets: Mapping[str, Sequence[SiteName]] | None = None,
@@ -274,9 +248,3 @@ class Explorer:
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         return self.widget._repr_mimebundle_(**kwargs)
-
-
-def told_output(output: Any) -> dict[str, Any]:
-    """An output as JSON values, probabilities to four digits."""
-    told = asdict(output)
-    return told | {name: round(told[name], 4) for name in ("before", "after")}

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mechprobe.errors import InputError
-from mechprobe.show.bundle import asset, code_script, data_script
+from mechprobe.show.bundle import code_script, data_script
+from mechprobe.show.explorer.answers import told_output, told_reading
 from mechprobe.show.explorer.circuit import Circuit
 from mechprobe.show.explorer.scene import told_measured
-from mechprobe.show.explorer.widget import page_style
+from mechprobe.show.explorer.widget import page_code, page_style
 from mechprobe.show.page import element
 from mechprobe.show.view import whole_page
 from mechprobe.sites import SiteGrid, SiteName
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 SCALE = 1000
 """Attention weights are kept as whole thousandths."""
+GROUND = """\
+:root { color-scheme: light dark; }
+body { margin: 0; padding: .5rem; background: light-dark(#fff, #14181d); }
+"""
 
 
 def saved_page(
@@ -37,11 +42,9 @@ def saved_page(
         for index in range(len(explorer.checkpoints))
     ]
     title = f"Circuit explorer: {explorer.behaviour.name}"
-    names = ("rows.js", "explorer/grid.js", "explorer/explorer.js", "explorer/offline.js")
-    code = "\n".join(asset(name) for name in names)
     body = element("div", "", id="explorer")
-    scripts = data_script("saved", {"states": states}) + code_script(code)
-    style = "body { margin: 0; padding: 1rem; background: #fff; }\n" + page_style()
+    scripts = data_script("saved", {"states": states}) + code_script(page_code("offline.js"))
+    style = GROUND + page_style()
     return whole_page(title, style, body, scripts)
 
 
@@ -77,8 +80,6 @@ def _key(circuit: Circuit, closed: Sequence[str]) -> str:
 
 
 def _measured(circuit: Circuit, closed: Sequence[str], examples: int) -> dict[str, Any]:
-    from mechprobe.show.explorer.explore import told_output
-
     return {
         **told_measured(circuit.measure(closed)),
         "outputs": [
@@ -89,7 +90,6 @@ def _measured(circuit: Circuit, closed: Sequence[str], examples: int) -> dict[st
 
 def _reading(circuit: Circuit, example: int) -> dict[str, Any]:
     """Tokens of an example and the untouched model's attention, by site."""
-    reading = circuit.reading(example)
     heads = [site for site in circuit.grid if site.kind == "head"]
     attention: dict[str, list[list[int]]] = {}
     for _, group in groupby(heads, key=lambda site: site.stack):
@@ -97,7 +97,4 @@ def _reading(circuit: Circuit, example: int) -> dict[str, Any]:
         weights = circuit.attention(example, (), part)
         for site, pattern in zip(part, weights, strict=True):
             attention[str(site)] = np.rint(SCALE * pattern).astype(int).tolist()
-    return {
-        "words": list(reading.words), "decoder_words": list(reading.decoder_words),
-        "attention": attention,
-    }
+    return {**told_reading(circuit, example), "attention": attention}

@@ -8,11 +8,22 @@ from typing import Any
 from mechprobe.errors import InputError
 from mechprobe.show.bundle import asset
 
+SCRIPTS = (
+    "rows.js", *(f"explorer/{name}.js" for name in (
+        "numbers", "state", "follow", "grid", "tools", "side", "looked", "explorer",
+    )),
+)
+"""The page's scripts, one scope for all; a notebook's page and a saved one add what answers."""
+
+
+def page_code(answering: str) -> str:
+    """The page as one script, with what answers its questions ("widget.js", "offline.js")."""
+    return "\n".join(asset(name) for name in (*SCRIPTS, f"explorer/{answering}"))
+
 
 def page_module() -> str:
     """The ES module of the page, as anywidget loads it."""
-    names = ("rows.js", "explorer/grid.js", "explorer/explorer.js", "explorer/widget.js")
-    return "\n".join(asset(name) for name in names)
+    return page_code("widget.js")
 
 
 def page_style() -> str:
@@ -47,7 +58,12 @@ def make_widget(
     page = Page(scene=dict(scene))
 
     def reply(widget: Any, question: dict[str, Any], buffers: list[bytes]) -> None:
-        widget.send({**answer(question), "id": question["id"]})
+        try:
+            told = answer(question)
+        except Exception as error:  # the page must not wait for ever; the kernel logs it
+            widget.send({"error": f"{type(error).__name__}: {error}", "id": question["id"]})
+            raise
+        widget.send({**told, "id": question["id"]})
 
     page.on_msg(reply)
     return page
