@@ -7,6 +7,7 @@ matrix, with zeros: neither a gate a head nor a mean in its place can be said wi
 
 from __future__ import annotations
 
+import copy
 from importlib.util import find_spec
 from typing import Any
 
@@ -48,7 +49,9 @@ class Pyvene:
             self.gates.append((heads, mlp))
             for part, gate in (("attention_value_output", heads), ("mlp_output", mlp)):
                 config.append({"layer": layer, "component": part, "intervention": gate})
-        self.model = pyvene.IntervenableModel(pyvene.IntervenableConfig(config), case.hf)
+        hf = copy.deepcopy(case.hf)  # pyvene takes every hook off a model it is done with
+        hf.set_attn_implementation("eager")  # it changes a result in place; the fused one forbids
+        self.model = pyvene.IntervenableModel(pyvene.IntervenableConfig(config), hf)
 
     def __call__(self, gates: Tensor) -> Result:
         leaf = gates.clone().requires_grad_()

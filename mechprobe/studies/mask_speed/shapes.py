@@ -120,15 +120,11 @@ def _classifier(shape: Shape, seed: int) -> tuple[HookedModel, PreTrainedModel]:
 
 
 def _writer(shape: Shape, seed: int) -> tuple[HookedModel, PreTrainedModel]:
-    """A language model and the Hugging Face module that it was made from.
-
-    Attention is written out: pyvene changes its result in place, which torch's fused one forbids.
-    """
+    """A language model and the Hugging Face module that it was made from."""
     config = GPT2Config(
         n_layer=shape.n_layers, n_head=shape.n_heads, n_embd=shape.d_model,
         n_positions=shape.positions, vocab_size=shape.vocabulary, bos_token_id=0, eos_token_id=0,
     )
-    config._attn_implementation = "eager"
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         module = GPT2LMHeadModel(config).eval()
