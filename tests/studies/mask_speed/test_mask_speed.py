@@ -46,18 +46,19 @@ def test_the_rivals_give_the_engine_s_numbers(case):
 
 
 def test_on_a_language_model_too():
-    """Written-out GPT-2, TransformerLens' hooks and the engine agree; pyvene where it is there."""
+    """GPT-2, TransformerLens' hooks and the engine agree; pyvene where it is there."""
     case = Case(Shape("written", 2, 16, 2, 5, 3, vocabulary=30, writes=True))
     gates = case.gates(2, 0.5)
     wanted = (gates > 0) & (gates < 1)
     engine = Engine(case.model, case.grid, case.baseline)
     losses, slopes = engine.gradients(case.batch, gates, case.loss, wanted=wanted)
     assert slopes.abs().max() > 0
-    compare(Published(case.hf, case.grid, means(case))(gates[1], case.batch),
-            (losses[1], slopes[1]), wanted[1])  # fmt: skip
+    published = Published(case.hf, case.grid, means(case))
+    compare(published(gates[1], case.batch), (losses[1], slopes[1]), wanted[1])
     compare(Hooks(case)(gates[1]), (losses[1], slopes[1]), wanted[1])
     if rival_pyvene.installed():
         compare(rival_pyvene.Pyvene(case)(gates[1]), (losses[1], slopes[1]), wanted[1])
+        compare(published(gates[1], case.batch), (losses[1], slopes[1]), wanted[1])
 
 
 def test_closed_gates_are_in_equal_proportion_and_differ_between_members():
