@@ -12,16 +12,15 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import torch
 
-from mechprobe.models.edits import HookedModel
 from mechprobe.stats.nested import nested_bootstrap
 from mechprobe.studies.abstraction.models import open_model
+from mechprobe.studies.abstraction.new_words import borrow, written_words
 from mechprobe.studies.abstraction.procedures import SetRun
 from mechprobe.studies.abstraction.settings import Settings
 from mechprobe.tasks.abstraction.twins import CLASSES, twin_classes, twin_words
 from mechprobe.tasks.word_ids import WordIds
-from mechprobe.training.seq2seq import embedding_weights, exact_matches
+from mechprobe.training.seq2seq import exact_matches
 
 BORROWERS: dict[str, tuple[str, ...]] = {
     "none": (), **{name: (name,) for name in CLASSES}, "all": CLASSES,
@@ -31,7 +30,7 @@ BORROWERS: dict[str, tuple[str, ...]] = {
 
 def borrows(settings: Settings) -> bool:
     """Whether the run has what it needs: new words that learn, each one token in any case."""
-    return settings.model is None and settings.fold_case and settings.adapt[-1] == "words"
+    return settings.model is None and settings.fold_case and "words" in settings.adapt
 
 
 def borrowed_unit(at: SetRun, name: str) -> dict:
@@ -48,22 +47,11 @@ def borrowed_unit(at: SetRun, name: str) -> dict:
         borrow(model, {
             ids[word]: ids[twin] for word, twin in twins.items()
             if condition == "all" or classes.get(word) in given
-        })
+        }, written_words(data))
         found[condition] = {
             split: exact_matches(model, data.target[split]).tolist() for split in ("test", "ood")
         }
     return found
-
-
-@torch.no_grad()
-def borrow(model: HookedModel, twins: Mapping[int, int]) -> None:
-    """Give words, by id, the embeddings (input, output, output bias) of others, in place."""
-    if not twins:
-        return
-    mine, theirs = (torch.tensor(list(part)) for part in (twins.keys(), twins.values()))
-    for name, weight in embedding_weights(model).items():
-        words = weight if name == "embed.W_E" else weight.movedim(-1, 0)  # words first
-        words[mine] = words[theirs]
 
 
 def borrowed_table(

@@ -87,7 +87,7 @@ def check_names(settings: Settings) -> None:
             )
     kinds = [kind for kind in KINDS if kind != "paired"]
     for name, names, least in (
-        ("adapt", ADAPT, 1), ("baselines", kinds, 1), ("mutations", list(MUTATIONS), 0)
+        ("adapt", list(ADAPT), 1), ("baselines", kinds, 1), ("mutations", list(MUTATIONS), 0)
     ):
         given = getattr(settings, name)
         strange = [one for one in given if one not in names]
@@ -96,11 +96,15 @@ def check_names(settings: Settings) -> None:
                 f"{option(name)} is {' '.join(given) or 'empty'!s}; give each at most once, of "
                 f"{', '.join(names)}"
             )
-    if settings.model is not None and "words" in settings.adapt:
+    by_word = [how for how in ("words", "content") if how in settings.adapt]
+    if settings.model is not None and by_word:
         raise InputError(
-            f"--adapt words needs one token a word, and {settings.model} has word pieces; give "
-            "--adapt full frozen"
+            f"--adapt {by_word[0]} needs one token a word, and {settings.model} has word pieces; "
+            "give --adapt full frozen"
         )
+    if "content" in settings.adapt and not settings.fold_case:
+        raise InputError("--adapt content needs one token a word in any case; leave out "
+                         "--no-fold-case, or give --adapt full words")
     if settings.constrained and not settings.beams:
         raise InputError("--constrained is for beam search; give --beams, such as --beams 5")
 

@@ -11,6 +11,7 @@ from torch import nn
 from mechprobe.models.build import build_decoder
 from mechprobe.models.edits import HookedModel, forward, site_grid
 from mechprobe.models.encoder_decoder import build_encoder_decoder
+from mechprobe.studies.abstraction.borrowed import borrows
 from mechprobe.studies.abstraction.settings import STARTS, Settings
 from mechprobe.studies.abstraction.timeline import point_steps
 from mechprobe.studies.timing import Part, device_name, timed, use_threads, work_table
@@ -53,7 +54,8 @@ def dry_run(settings: Settings) -> str:
 
 def kept_models(settings: Settings) -> int:
     """Models whose weights a run keeps."""
-    a_set = 3 + len(point_steps(settings)) + 2 * bool(settings.generic_steps)
+    two = borrows(settings) and settings.adapt[-1] != "words"
+    a_set = 3 + two + len(point_steps(settings)) + 2 * bool(settings.generic_steps)
     return settings.n_sets * a_set + len(settings.mutations)
 
 

@@ -12,6 +12,12 @@ from mechprobe.models.generate_beams import beam_exact_matches
 from mechprobe.runs import Run, progress
 from mechprobe.studies.abstraction.data import SetData, prepare
 from mechprobe.studies.abstraction.models import fresh_model, keep_model, open_model, pretrained
+from mechprobe.studies.abstraction.new_words import (
+    borrow,
+    new_prepositions,
+    new_words,
+    written_words,
+)
 from mechprobe.studies.abstraction.settings import Settings
 from mechprobe.tasks.seen_words import SeenWords
 from mechprobe.tasks.seq2seq_rows import SequenceRows
@@ -69,15 +75,6 @@ def target_fit(
         warmup=settings.warmup, decay=settings.decay, label_smoothing=settings.label_smoothing,
         learns="all" if full else "embeddings",
     )
-
-
-def new_words(data: SetData) -> list[int]:
-    """Ids that the target task's training pairs have and the auxiliary task's have not."""
-    used = [
-        {i for row in (*task["train"].sources, *task["train"].targets) for i in row}
-        for task in (data.target, data.auxiliary)
-    ]
-    return sorted(used[0] - used[1])
 
 
 def generic_unit(at: SetRun) -> dict:
@@ -145,7 +142,11 @@ def target_unit(
     data = at.data
     model = begin(at, source)
     fit = target_fit(at.settings, start, adapt, steps)
-    words = new_words(data) if adapt == "words" else None
+    words = set(new_words(data)) if adapt in ("words", "content") else None
+    if words is not None and adapt == "content":
+        given = new_prepositions(data)
+        borrow(model, given, written_words(data))
+        words -= given.keys()
     _fit(at, name, model, data.target["train"], fit, rows=words)
     if keep:
         keep_model(at.run, name, model)

@@ -10,9 +10,14 @@ def _option(default: Any, text: str) -> Any:
     return field(default=default, metadata={"help": text})
 
 
-ADAPT = ("full", "frozen", "words")
-"""How a model learns the target task: all its weights, its embeddings alone, or the embeddings of
-the words alone that the auxiliary task does not have."""
+ADAPT: dict[str, str] = {
+    "full": "all weights",
+    "frozen": "the embeddings alone",
+    "words": "the new words' embeddings alone",
+    "content": "the new content words' embeddings alone, new prepositions given",
+}
+"""How a model learns the target task, and what learns it: new words are those that the auxiliary
+task does not have; given prepositions have the embeddings of those they stand for there."""
 STARTS = ("auxiliary", "control", "contrast")
 """What a model learnt before the target task; "control" is nothing."""
 
@@ -55,9 +60,9 @@ class Settings:
     fold_case: bool = _option(True, "whether dog and DOG are one token of the model built")
 
     adapt: tuple[str, ...] = _option(
-        ("full", "words"),
+        ("full", "words", "content"),
         "how the target task is learnt: full (all weights), frozen (embeddings), words (new words' "
-        "embeddings); the last one's models are analysed",
+        "embeddings), content (the same, prepositions given); the last one's models are analysed",
     )
     batch: int = _option(32, "pairs a training step")
     auxiliary_steps: int = _option(1_100, "training steps on the auxiliary (or contrast) task")
@@ -106,8 +111,8 @@ PRESETS: dict[str, Settings] = {
     "laptop": Settings(preset="laptop"),
     "real": Settings(
         preset="real", card="abstraction/released", n_sets=2, n_train=24_155, n_test=600,
-        n_ood=1_000, redraw="any", d_model=96, auxiliary_steps=3_000, control_steps=2_500,
-        finetune_steps=1_200, points=0,
+        n_ood=1_000, redraw="any", d_model=96, auxiliary_steps=2_200, control_steps=2_000,
+        finetune_steps=800, points=0,
     ),
     "full": Settings(
         preset="full", card="abstraction/full", n_train=24_155, n_test=3_000, n_ood=1_000,

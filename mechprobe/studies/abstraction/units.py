@@ -46,11 +46,12 @@ def set_units(settings: Settings, i: int) -> list[Unit]:
         for start in ("auxiliary", "contrast")
     ]
     last = settings.adapt[-1]
+    kept = {last, "words"} if borrows(settings) else {last}
     found += [
         _target(
             i, start, adapt, f"target-{start}-{adapt}-{i}",
             None if start == "control" else f"{start}-{i}",
-            keep=start == "auxiliary" and adapt == last,
+            keep=start == "auxiliary" and adapt in kept,
         )
         for adapt in settings.adapt for start in STARTS
     ]
@@ -58,7 +59,8 @@ def set_units(settings: Settings, i: int) -> list[Unit]:
     found += after_generic(settings, i) if settings.generic_steps else []
     main = f"target-auxiliary-{last}-{i}"
     if borrows(settings):
-        found.append(Unit(f"borrowed-{i}", lambda at: borrowed_unit(at.set(i), main), (main,)))
+        words = f"target-auxiliary-words-{i}"
+        found.append(Unit(f"borrowed-{i}", lambda at: borrowed_unit(at.set(i), words), (words,)))
     return [*found, Unit(f"heads-{i}", lambda at: heads_unit(at.set(i), main), (main,))]
 
 

@@ -26,7 +26,7 @@ from mechprobe.studies.abstraction.effects import (
     whole_probe,
 )
 from mechprobe.studies.abstraction.pictures import draw
-from mechprobe.studies.abstraction.settings import Settings, smoke_test
+from mechprobe.studies.abstraction.settings import ADAPT, Settings, smoke_test
 from mechprobe.studies.abstraction.sources import SOURCES
 from mechprobe.studies.abstraction.timeline import point_steps, timeline
 from mechprobe.studies.claims import Claim, percent, traced
@@ -138,14 +138,12 @@ def summary(settings: Settings, tried: Sequence[Probe]) -> list[str]:
         first = probe.gain("auxiliary", "control", "ood", settings)
         second = probe.gain("auxiliary", "contrast", "ood", settings)
         main = probe.score("auxiliary", "ood", settings)
-        how = {"full": "all weights", "frozen": "embeddings only",
-               "words": "the new words' embeddings only"}[probe.adapt]
         lines.append(
-            f"Learning the target task with {how}: after the auxiliary task the model answers "
-            f"{percent(main.estimate)} % of the generalisation items, {percent(first.estimate)} "
-            f"points [{percent(first.low)}, {percent(first.high)}] more than without it and "
-            f"{percent(second.estimate)} points [{percent(second.low)}, {percent(second.high)}] "
-            "more than after the contrast task."
+            f"Learning the target task with {ADAPT[probe.adapt]}: after the auxiliary task the "
+            f"model answers {percent(main.estimate)} % of the generalisation items, "
+            f"{percent(first.estimate)} points [{percent(first.low)}, {percent(first.high)}] more "
+            f"than without it and {percent(second.estimate)} points [{percent(second.low)}, "
+            f"{percent(second.high)}] more than after the contrast task."
         )
     return lines
 
@@ -162,7 +160,8 @@ def sections(
             "Exact match of whole answers. Intervals: 95 % bootstrap over sets and, inside each, "
             "over examples; with few sets they are too narrow. 'frozen': only embeddings learn the "
             "target task, the body stays as the first task (or chance) left it; 'words': only "
-            "those of words that the auxiliary task does not have. Exact match is "
+            "those of words that the auxiliary task does not have; 'content': the same, but new "
+            "prepositions have the embeddings of the auxiliary ones they stand for. Exact match is "
             + (f"by beam search with {settings.beams} beams." if settings.beams else
                "greedy, by teacher forcing."),
             {"procedures": "What each procedure reaches", "gains": "E1 and E2",
@@ -228,9 +227,10 @@ def notes(settings: Settings) -> list[str]:
         )
     if settings.fold_case and settings.model is None:
         found.append("dog and DOG are one token here; --no-fold-case makes them two.")
-    if {"frozen", "words"} & set(settings.adapt):
+    if set(settings.adapt) - {"full"}:
         found.append(
-            "The control of 'frozen' and 'words' is a random body whose embeddings learn; main is "
-            "compared with the control of 'full', which learns all weights, as well."
+            "Where the body stays frozen, the control is a random body and hardly learns the "
+            "target task, and the contrast task's body learns it badly; main is compared with the "
+            "control and the contrast of 'full', which learn all weights, as well."
         )
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mechprobe.errors import InputError
+from mechprobe.tasks.abstraction.pairs import SequencePairs
 from mechprobe.tasks.abstraction.splits import AbstractionTasks
 from mechprobe.tasks.abstraction.target import Tokens
 
@@ -42,20 +43,34 @@ def twin_words(tasks: AbstractionTasks) -> dict[str, str]:
 def twin_classes(tasks: AbstractionTasks) -> dict[str, str]:
     """Class of each target word with a twin: one of ``CLASSES``, by where the twin is written.
 
-    An auxiliary word in front of brackets is a verb, inside other brackets a preposition; another
-    word of an output is a noun, and one of inputs only belongs to the prefix. A word that is only
-    ever alone in its line is not classed.
+    A word of inputs only belongs to the prefix; a word that is only ever alone in its line is not
+    classed.
     """
     auxiliary = tasks.auxiliary["train"]
-    classes: dict[str, str] = {}
-    written: set[str] = set()
-    for tokens in auxiliary.target:
-        written.update(token.lower() for token in tokens)
-        if len(tokens) > 1:
-            classes |= dict(_classed(tokens))
+    classes = written_classes(auxiliary)
+    written = {token.lower() for tokens in auxiliary.target for token in tokens}
     read = {token.lower() for tokens in auxiliary.source for token in tokens}
     classes |= dict.fromkeys(read - written, "prefix")
     return {word: classes[twin] for word, twin in twin_words(tasks).items() if twin in classes}
+
+
+def preposition_twins(tasks: AbstractionTasks) -> dict[str, str]:
+    """Preposition of the target task to that of the auxiliary task, mutated or not."""
+    classes = written_classes(tasks.target["train"])
+    return {
+        word: tasks.dictionary[word]
+        for word, kind in classes.items() if kind == "preposition" and word in tasks.dictionary
+    }
+
+
+def written_classes(pairs: SequencePairs) -> dict[str, str]:
+    """Class of the words of some outputs, in lower case.
+
+    A word in front of brackets is a verb, inside other brackets a preposition; others are nouns.
+    """
+    return {
+        word: kind for tokens in pairs.target if len(tokens) > 1 for word, kind in _classed(tokens)
+    }
 
 
 def _classed(target: Tokens) -> Iterator[tuple[str, str]]:

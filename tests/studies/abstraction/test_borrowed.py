@@ -10,11 +10,22 @@ import torch
 
 from mechprobe.models.edits import forward
 from mechprobe.runs import Run
-from mechprobe.studies.abstraction.borrowed import BORROWERS, borrow, borrowed_table, borrowed_unit
-from mechprobe.studies.abstraction.borrowed import borrows as borrows_in
+from mechprobe.studies.abstraction.borrowed import (
+    BORROWERS,
+    borrowed_table,
+    borrowed_unit,
+    borrows,
+)
 from mechprobe.studies.abstraction.data import prepare
-from mechprobe.studies.abstraction.models import fresh_model, keep_model
-from mechprobe.studies.abstraction.procedures import SetRun
+from mechprobe.studies.abstraction.models import fresh_model, keep_model, open_model
+from mechprobe.studies.abstraction.new_words import (
+    UNLIKELY,
+    borrow,
+    new_prepositions,
+    new_words,
+    written_words,
+)
+from mechprobe.studies.abstraction.procedures import SetRun, target_unit
 from mechprobe.studies.abstraction.settings import PRESETS
 from mechprobe.tasks.abstraction.twins import twin_words
 
@@ -35,15 +46,45 @@ def test_all_borrowed_it_says_what_it_says_of_the_translation(made):
     translated = data.auxiliary["train"].take([60, 61, 62])
     chosen = np.arange(3)
     twins = {ids[word]: ids[twin] for word, twin in twin_words(data.tasks).items()}
+    written = written_words(data)
     with torch.no_grad():
         theirs = forward(model, translated.batch(chosen))
-        assert not torch.allclose(forward(model, rows.batch(chosen)), theirs, atol=1e-3)
-        borrow(model, twins)
+        before = forward(model, rows.batch(chosen))
+        assert not torch.allclose(before, theirs, atol=1e-3)
+        borrow(model, twins, written)
         mine = forward(model, rows.batch(chosen))
-    words, others = (list(part) for part in (twins.keys(), twins.values()))
-    rest = [i for i in range(len(data.words)) if i not in words]
+    words = [word for word in twins if word in written]
+    lent = [twins[word] for word in words]
+    rest = [i for i in range(len(data.words)) if i not in {*words, *lent}]
+    assert len(lent) > 20
     assert torch.allclose(mine[..., rest], theirs[..., rest], atol=1e-5)
-    assert torch.allclose(mine[..., words], theirs[..., others], atol=1e-5)  # as likely written
+    assert torch.allclose(mine[..., words], theirs[..., lent], atol=1e-5)  # as likely written
+    assert torch.allclose(mine[..., lent], theirs[..., lent] - UNLIKELY, atol=1e-4)
+
+
+def test_content_words_learn_alone_and_prepositions_are_given(made, tmp_path):
+    settings, data, model = made
+    settings = replace(settings, adapt=("content",), finetune_steps=3)
+    given, new = new_prepositions(data), new_words(data)
+    name = data.words.words
+    assert {name[word]: name[twin] for word, twin in given.items()} == {
+        "on": "above", "in": "near", "beside": "under"
+    }
+    assert set(given) < set(new)
+    with Run.open(tmp_path / "run", {"study": "abstraction"}) as run:
+        keep_model(run, "auxiliary-0", fresh_model(settings, data, 5))
+        at = SetRun(settings, run, 0, _data=data)
+        target_unit(at, "auxiliary", "content", "main", "auxiliary-0", keep=True)
+        learnt = open_model(settings, data, run, "main")
+    before, after = model.state_dict(), learnt.state_dict()
+    moved = {key for key in before if not torch.equal(before[key], after[key])}
+    assert {"embed.W_E", "unembed.W_U"} <= moved <= {"embed.W_E", "unembed.W_U", "unembed.b_U"}
+    still = [i for i in range(len(name)) if i not in new or i in given]
+    twins = [given.get(i, i) for i in still]
+    assert torch.equal(after["embed.W_E"][still], before["embed.W_E"][twins])
+    assert torch.equal(after["unembed.W_U"][:, still], before["unembed.W_U"][:, twins])
+    learns = [i for i in new if i not in given]
+    assert (after["embed.W_E"] != before["embed.W_E"])[learns].any(1).all()
 
 
 def test_a_unit_scores_every_condition_and_leaves_the_kept_model(made, tmp_path):
@@ -75,4 +116,4 @@ def test_the_table_has_means_over_sets_and_kinds():
      ({"model": "t5-small", "adapt": ("frozen",)}, False)],
 )
 def test_it_needs_new_words_of_one_token_each(given, told):
-    assert borrows_in(replace(TINY, **given)) is told
+    assert borrows(replace(TINY, **given)) is told

@@ -32,6 +32,7 @@ TINY = PRESETS["tiny"]
         ({"adapt": ("full", "full")}, "--adapt is full full; give each at most once"),
         ({"baselines": ("paired",)}, "--baselines is paired"),
         ({"mutations": ("wordy",)}, "--mutations is wordy; give each at most once, of postpos"),
+        ({"adapt": ("content",), "fold_case": False}, "--adapt content needs one token a word"),
         ({"constrained": True}, "--constrained is for beam search"),
         ({"d_model": 30}, "d_model 30 is not a multiple of n_heads 4"),
         ({"d_model": 36}, "heads of even width; 36 over 4 heads is 9"),
