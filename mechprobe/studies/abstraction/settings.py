@@ -71,7 +71,7 @@ class Settings:
     control_steps: int = _option(
         1_000, "training steps on the target task from scratch, all weights"
     )
-    finetune_steps: int = _option(450, "training steps on the target task otherwise")
+    finetune_steps: int = _option(400, "training steps on the target task otherwise")
     finetune_lr: float = _option(3e-4, "peak learning rate on the target task after another")
     finetune_embedding_lr: float = _option(
         3e-3, "the same of the embeddings, where all weights learn"

@@ -118,10 +118,8 @@ def judge_all(
         others.append(verdict.mutation_claim(mutations))
     others.append(verdict.generic_claim(generic_gain(settings, found)))
     if control.verdict != verdict.judge(True):
-        others = [
-            verdict.replace_verdict(c, verdict.UNTESTED, "the positive control failed: ")
-            for c in others
-        ]
+        because = verdict.SMOKE if smoke_test(settings) else "the positive control failed: "
+        others = [verdict.replace_verdict(c, verdict.UNTESTED, because) for c in others]
     return [control, *others]
 
 
