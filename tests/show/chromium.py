@@ -160,6 +160,13 @@ class Chromium:
             self.send("Input.dispatchKeyEvent", type=kind, key=key, code=code or key, text=text,
                       windowsVirtualKeyCode=number, modifiers=modifiers)
 
+    def show_as(self, width, dark, height=900):
+        """A window of this width, a telephone's below 500, in the dark or not."""
+        self.send("Emulation.setDeviceMetricsOverride", width=width, height=height,
+                  deviceScaleFactor=1, mobile=width < 500)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.send("Emulation.setEmulatedMedia", features=[scheme])
+
     def screenshot(self, path, full=False):
         """A PNG of the window, or of the whole page."""
         got = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=full)

@@ -39,6 +39,7 @@ class Live:
         self.held: list[str] | None = None
         page = (
             '<!doctype html><html lang="en"><meta charset="utf-8"><title>live</title>'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
             f"<style>body {{ margin: 0 }} {page_style()}</style>"
             + views * '<div class="cell"></div>'
             + data_script("scene", explorer.scene())

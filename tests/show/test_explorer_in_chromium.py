@@ -122,18 +122,53 @@ def test_heads_are_reached_and_closed_by_keyboard(browser, tmp_path, explorer):
     _clean(browser)
 
 
-@pytest.mark.parametrize("width", [1280, 640, 400])
-def test_only_boxes_scroll_sideways_also_at_twice_the_size(tmp_path, explorer, width):
-    browser = chromium.Chromium(tmp_path / "profile", width=width)
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [1280, 640, 390])  # a desk, 1280 at 200 %, a phone
+def test_only_boxes_scroll_sideways_and_all_words_can_be_read(
+    browser, tmp_path, explorer, width, dark
+):
+    browser.show_as(width, dark)
+    page = live.Live(browser, explorer, tmp_path / "live.html")
+    browser.run("document.querySelector('form input').value = 'cat dog sat'")
+    page.click("form button")
+    page.click('[data-site="0.1"]')
+    browser.run("document.querySelector('[data-site=\"1.1\"]').focus()")
+    page.settle("document.querySelectorAll('.mpx-attention td[title]').length === 9")
+    page.settle()
+    for colour in ("effect", "changed"):
+        browser.run("(s => {s.value = '" + colour + "'; s.dispatchEvent(new Event('change'))})"
+                    "(document.querySelector('[aria-label=\"colour by\"]'))")
+        ratios = browser.run(CONTRAST.replace("SELECTOR", (
+            "'.mpx-site:not(.mpx-closed), .mpx p, .mpx h2, .mpx h3, .mpx label, .mpx bdi, .mpx th, "
+            ".mpx-figures, .mpx button:not(.mpx-site, :disabled), .mpx input, .mpx select'")))
+        assert len(ratios) > 60
+        assert min(ratios) > 4.5
+    wide, window = browser.run("[document.documentElement.scrollWidth, innerWidth]")
+    assert wide <= window == width
+    paper = browser.run("getComputedStyle(document.querySelector('.mpx')).backgroundColor")
+    assert paper == ("rgb(20, 24, 29)" if dark else "rgb(255, 255, 255)")
+    _clean(browser)
+
+
+@pytest.mark.parametrize("theme_light", [False, True])
+def test_in_jupyterlab_its_theme_decides_light_or_dark(browser, tmp_path, explorer, theme_light):
+    browser.show_as(1280, dark=theme_light)  # the system says otherwise
+    live.Live(browser, explorer, tmp_path / "live.html")
+    browser.run(f"document.body.dataset.jpThemeLight = '{str(theme_light).lower()}'")
+    ink = browser.run("getComputedStyle(document.querySelector('.mpx')).color")
+    assert ink == ("rgb(27, 31, 36)" if theme_light else "rgb(228, 232, 236)")
+
+
+def test_a_saved_page_has_no_empty_heading(browser, tmp_path, explorer):
     browser.open(explorer.save_html(tmp_path / "saved.html"))
     browser.wait(live.READY)
-    browser.click('[data-site="0.1"]')
-    browser.wait(live.READY)
-    wide, window = browser.run("[document.documentElement.scrollWidth, innerWidth]")
-    ratios = browser.run(CONTRAST.replace("SELECTOR", "'.mpx-site:not(.mpx-closed), .mpx p'"))
-    browser.close()
-    assert wide <= window
-    assert min(ratios) > 4.5
+    browser.run("document.querySelector('[data-site=\"mlp.1\"]').focus()")
+    browser.wait("document.querySelector('.mpx-attention h3').textContent === 'MLP of layer 1'")
+    empty = browser.run("[...document.querySelectorAll('h1, h2, h3, h4, caption, th, legend')]"
+                        ".filter(e => !e.textContent.trim()).length")
+    assert empty == 0
+    assert browser.run("[...document.querySelectorAll('section:not([hidden]) > h3')].every("
+                       "e => e.parentElement.textContent.length > e.textContent.length)")
 
 
 def test_the_live_page_asks_python(browser, tmp_path, explorer):
@@ -222,7 +257,7 @@ def test_the_slider_goes_through_checkpoints(browser, tmp_path, trained):
     _slide(browser, 0)
     page.settle()
     assert page.text("output") == "early"
-    assert page.text(".mpx-side .mpx-note").endswith("checkpoint early")
+    assert page.text(".mpx-side .mpx-note").endswith("checkpoint “early”")
     assert _metric(page.text(".mpx-metric")) == pytest.approx(
         trained.at(0).full.metric.estimate, abs=1e-3)
     assert abs(late - _metric(page.text(".mpx-metric"))) > 1e-3

@@ -125,3 +125,23 @@ def test_tokens_have_the_colours_that_their_note_says(browser, tmp_path, decoder
     named = {"blue": (190, 240), "violet": (241, 290), "orange": (21, 45), "light red": (0, 20)}
     for hue, name in zip(hues, said, strict=True):
         assert named[name][0] <= hue <= named[name][1]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_views_can_be_read_by_day_and_by_night(browser, tmp_path, decoder, width, dark):
+    browser.show_as(width, dark)
+    crossed = made.encoder_decoder()
+    for view in (
+        show_attention(decoder, made.TEXT), show_logits(decoder, made.TEXT),
+        show_attention(crossed, (made.TEXT, "cat sat"), ["cross 0.1", "cross 1.2"]),
+    ):
+        _shown(browser, tmp_path, view)
+        ratios = browser.run(CONTRAST.replace("SELECTOR", (
+            "'h1, section > h2, p, summary, .box th, .box td, .mp-rows button, .mp-rows th, "
+            ".panel h3, .panel span > span'")))
+        assert min(ratios) > 4.5
+        assert len(ratios) > 20
+        paper = browser.run("getComputedStyle(document.body).backgroundColor")
+        assert paper == ("rgb(20, 24, 29)" if dark else "rgb(255, 255, 255)")
+    _clean(browser)

@@ -61,10 +61,7 @@ def browser(tmp_path):
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [390, 640, 1300])  # a phone, 1280 at 200 %, a desk
 def test_only_boxes_scroll_sideways_and_all_words_can_be_read(browser, pages, width, dark):
-    browser.send("Emulation.setDeviceMetricsOverride", width=width, height=800,
-                 deviceScaleFactor=1, mobile=width < 500)
-    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-    browser.send("Emulation.setEmulatedMedia", features=[scheme])
+    browser.show_as(width, dark)
     for name, page in pages.items():
         browser.open(page)
         if name == "report":

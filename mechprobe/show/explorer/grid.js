@@ -29,13 +29,13 @@ function effectName({ scored }) {
   return scored ? `${scored.method} on ${spaced(scored.metric)}, baseline ${spaced(scored.baseline)}` : "closing it alone takes";
 }
 
-function siteLabel(scene, i, closed, changed) {
+function siteTitle(name) {
+  return name.includes("mlp") ? name.replace("mlp.", "MLP of layer ") : `head ${name}`;
+}
+
+function siteFacts(scene, i, closed, changed) {
   const effect = scene.effects[i];
-  const name = scene.sites[i];
-  const parts = [
-    name.includes("mlp") ? name.replace("mlp.", "MLP of layer ") : `head ${name}`,
-    closed ? "closed" : "open",
-  ]; // "closed" is also what aria-pressed says, for those who hover
+  const parts = [closed ? "closed" : "open"]; // also what aria-pressed says, for those who hover
   if (effect) parts.push(`${effectName(scene)}${scene.scored ? ":" : ""} ${number(effect[0])}, 95 % interval ${number(effect[1])} to ${number(effect[2])}`);
   if (scene.nets) parts.push(`kept by ${scene.counts[i]} of ${scene.nets} subnetworks`);
   if (!closed && changed?.[i]) parts.push(`changed by ${percent(changed[i])} now`);
@@ -49,12 +49,14 @@ function paintSite({ button, value, bar }, i, shown) {
   button.style.background = shut ? "" : background;
   button.style.color = shut ? "" : ink;
   value.textContent = shut ? "closed" : text;
-  bar.style.width = shut ? "0" : percent(Math.min(1, changed?.[i] ?? 0));
+  const moved = shut ? 0 : changed?.[i] ?? 0;
+  bar.hidden = !moved;
+  bar.style.width = percent(Math.min(1, moved));
   const count = scene.counts[i];
   button.className = "mpx-site" + (shut ? " mpx-closed" : "") +
     (!scene.nets || !count ? "" : count === scene.nets ? " mpx-all" : " mpx-some");
   button.setAttribute("aria-pressed", String(shut));
-  button.title = siteLabel(scene, i, shut, changed);
+  button.title = `${siteTitle(scene.sites[i])}; ${siteFacts(scene, i, shut, changed)}`;
   button.setAttribute("aria-label", button.title);
 }
 

@@ -16,10 +16,9 @@ function makeLooked(ask, shown, failed) {
   const element = node("section", { class: "mpx-attention", "aria-label": "the site looked at" }, title, facts, mount);
 
   function describe({ side, site }, { state, scene, sets }) {
-    const name = scene.sites[site];
-    title.textContent = (name.includes("mlp") ? name : `Head ${name}`) +
-      (state.comparing ? ` in set ${"AB"[side]}` : "");
-    facts.textContent = siteLabel(scene, site, state.closed[side].has(site), sets[side]?.changed);
+    const name = siteTitle(scene.sites[site]);
+    title.textContent = name[0].toUpperCase() + name.slice(1) + (state.comparing ? ` in set ${"AB"[side]}` : "");
+    facts.textContent = siteFacts(scene, site, state.closed[side].has(site), sets[side]?.changed);
   }
 
   function draw(name, answer, closed) {

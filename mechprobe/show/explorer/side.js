@@ -16,7 +16,7 @@ function told(answer, closed, scene) {
     return ["Not measured in this saved page",
       scene.scored ? "" : `Sum of the single effects (not a measurement): ${signed(sum)}`];
   }
-  const where = scene.checkpoints.length > 1 ? `, checkpoint ${scene.checkpoints[scene.checkpoint]}` : "";
+  const where = scene.checkpoints.length > 1 ? `, checkpoint “${scene.checkpoints[scene.checkpoint]}”` : "";
   return [`${spaced(scene.metric)} ${estimate(answer.metric)}`,
     (closed.size ? `change ${estimate(answer.change)} from ${number(scene.full[0])}` : "untouched") +
     `, ${scene.n} examples${where}`];
