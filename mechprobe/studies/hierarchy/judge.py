@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mechprobe.studies.claims import HELD, UNTESTED, Claim, replace_verdict
-from mechprobe.studies.hierarchy import verdict_inside, verdict_training
+from mechprobe.studies.hierarchy import shapes, verdict_inside, verdict_training
 from mechprobe.studies.hierarchy.results import Results
 from mechprobe.studies.hierarchy.settings import Settings
 
@@ -21,6 +21,7 @@ def judge_all(settings: Settings, results: Results) -> list[Claim]:
         verdict_inside.layers_claim(results),
         *verdict_inside.probe_claims(results),
         verdict_inside.construction_claim(results),
+        *shapes.layers_needed_claims(results),
         verdict_inside.blocks_claim(results),
         *verdict_inside.ranking_claims(results),
     ]

@@ -64,7 +64,7 @@ def train(settings: Settings, spec: Spec, run: Run) -> dict:
         fit_fresh(
             model, task.loss, fit, trajectory=points, on_checkpoint=on_checkpoint,
             on_step=on_step, store=run.checkpoint(f"train-{spec.name}"),
-            save_every=min(MOST_STEPS_LOST, max(1, spec.steps // 10)),
+            save_every=min(MOST_STEPS_LOST, max(1, spec.steps // 10)), shared=True,
         )
     return {"steps": points, "parameters": sum(p.numel() for p in model.parameters())}
 

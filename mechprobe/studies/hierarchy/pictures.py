@@ -37,11 +37,12 @@ def draw(settings: Settings, results: Results, run: Run) -> dict[str, str]:
 
 
 def draw_staircases(settings: Settings, results: Results, gallery: Gallery) -> None:
-    """Closest filter level of each model of the main grammar, and closest block observer."""
-    main = [*results.trained("root"), *results.trained("masked")]
-    for ladder, name in ((FILTERS, "staircase"), (BLOCKS, "staircase-blocks")):
-        stairs = {model_label(m): m.stairs[ladder] for m in main if ladder in m.stairs}
-        stairs = dict(list(stairs.items())[:6])
+    """Closest filter level of each task's models, and closest block observer."""
+    for kind, ladder, name in (
+        ("root", FILTERS, "staircase-root"), ("masked", FILTERS, "staircase-masked"),
+        ("masked", BLOCKS, "staircase-blocks"),
+    ):
+        stairs = {model_label(m): m.stairs[ladder] for m in results.of_main_shape(kind)}
         if stairs:
             label = "closest filter level k" if ladder == FILTERS else "closest block height s"
             gallery.keep(name, figures.staircase(
@@ -117,11 +118,13 @@ def draw_probes(model: ModelResults, name: str, gallery: Gallery) -> None:
 
 
 def draw_enrichment(results: Results, gallery: Gallery) -> None:
-    """E_h of trained models of one head a layer."""
-    tables = {}
-    for model in [*results.trained("root"), *results.trained("masked")][:6]:
-        tables[model_label(model)] = where(model.strongest, weights="trained")
-    if tables:
-        gallery.keep("enrichment", figures.enrichment_by_height(tables), pd.concat(
-            tables.values(), ignore_index=True
-        ))
+    """E_h of each task's trained models."""
+    for kind in ("root", "masked"):
+        tables = {
+            model_label(m): where(m.strongest, weights="trained")
+            for m in results.of_main_shape(kind)
+        }
+        if tables:
+            gallery.keep(f"enrichment-{kind}", figures.enrichment_by_height(tables), pd.concat(
+                tables.values(), ignore_index=True
+            ))

@@ -103,6 +103,11 @@ class Results:
             and m.spec.own_grammar
         ]
 
+    def of_main_shape(self, kind: str) -> list[ModelResults]:
+        """Models of a task on the main grammar; those of other shapes only where all are."""
+        models = self.trained(kind)
+        return [m for m in models if not m.spec.variant] or models
+
 
 def gather(settings: Settings, run: Run) -> Results:
     """Read every finished unit and derive the tables."""

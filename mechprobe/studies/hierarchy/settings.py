@@ -58,8 +58,8 @@ class Settings:
     n_eval: int = _option(1_000, "sequences that every checkpoint is scored on, of each kind")
     n_attention: int = _option(500, "sequences whose attention is read")
     n_null: int = _option(1_000, "relabellings of positions, permutations of heads, bootstraps")
-    n_probe: int = _option(500, "sequences ancestor probes are trained on; half as many test them")
-    probe_epochs: int = _option(8, "passes over them at most")
+    n_probe: int = _option(1_500, "sequences ancestor probes learn from; half as many test them")
+    probe_epochs: int = _option(12, "passes over them at most")
     n_locate: int = _option(256, "sequences of each localiser in the ranking of heads")
     mask_seeds: int = _option(4, "learned masks of each level in the ranking of heads")
     mask_steps: int = _option(40, "optimiser steps of each")
@@ -107,7 +107,7 @@ PRESETS: dict[str, Settings] = {
         models=(*FULL_MODELS, "masked-k0-heads1"),  # the main shape, trained as long as variants
         root_steps=6_000, root_filtered_steps=2_000, masked_steps=14_000,
         masked_filtered_steps=3_000, n_checkpoints=18, n_eval=1_500, n_attention=1_000,
-        n_probe=2_000, probe_epochs=12, n_locate=512, mask_seeds=8, mask_steps=100,
+        n_probe=2_000, n_locate=512, mask_seeds=8, mask_steps=100,
     ),
     "paper": Settings(
         preset="paper", device="cuda", d_model=128, d_mlp=2_048, norm="post",

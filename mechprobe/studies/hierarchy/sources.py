@@ -12,6 +12,7 @@ SOURCES = {
     "Layer by layer": ("attention-layers",),
     "Layer i supports": ("probes-*",),
     "Probe posteriors": ("reach-*",),
+    "One layer a level": ("shapes",),
     "Exact inference fits": ("planted", "bars"),
     "Limiting attention": ("blocks-*",),
     "Attention, causal effect": ("head-agreement-*", "heads-*"),

@@ -11,6 +11,7 @@ from mechprobe.studies.hierarchy.judge import judge_all
 from mechprobe.studies.hierarchy.pictures import draw
 from mechprobe.studies.hierarchy.results import Results, gather, rise_then_fall
 from mechprobe.studies.hierarchy.settings import Settings
+from mechprobe.studies.hierarchy.shapes import shape_table
 from mechprobe.studies.hierarchy.sources import SOURCES
 from mechprobe.studies.hierarchy.verdict_training import all_final, compressed
 from mechprobe.studies.report_parts import Parts, write_tables
@@ -50,6 +51,7 @@ def gathered_tables(results: Results) -> dict[str, pd.DataFrame]:
         "staircases": pd.concat([s for m in every for s in m.stairs.values()], ignore_index=True),
         "change-points": results.changes,
         "samples-to-level": results.scaling,
+        "shapes": shape_table(results),
         "attention-layers": pd.concat([m.layers for m in every], ignore_index=True),
         "attention-strongest": pd.concat([m.strongest for m in every], ignore_index=True),
     }
@@ -100,8 +102,11 @@ def sections(results: Results, tables: dict[str, str], drawn: dict[str, str]) ->
              "samples-to-level": "Sequences seen until the closest observer is of a level or "
              "deeper",
              "rise-and-fall": "Root, full hierarchy: highest and final accuracy on filtered sets",
+             "shapes": "Encoders of other shapes trained equally long on the same sequences",
              "staircases": "Every checkpoint's closest observer"},
-            {"staircase": "Closest BP_k over training", "staircase-blocks": "Closest B_s",
+            {"staircase-root": "Root: closest BP_k over training",
+             "staircase-masked": "Masked leaves: closest BP_k over training",
+             "staircase-blocks": "Masked leaves: closest B_s",
              **each("accuracy", "Accuracy on test sets of every filter level"),
              **each("divergence", "Distance from every observer; dots mark the closest")},
         ),
@@ -116,7 +121,9 @@ def sections(results: Results, tables: dict[str, str], drawn: dict[str, str]) ->
             ],
             {"attention-strongest": "E_h, trained and before training",
              "attention-layers": "Share of attention by height and layer"},
-            {"enrichment": "E_h of trained models", **each("heights", "Attention by height"),
+            {"enrichment-root": "Root: E_h of trained models",
+             "enrichment-masked": "Masked leaves: E_h of trained models",
+             **each("heights", "Attention by height"),
              **each("maps", "Mean attention maps and the maps of one height each")},
         ),
         section(
@@ -138,8 +145,10 @@ def sections(results: Results, tables: dict[str, str], drawn: dict[str, str]) ->
                 "MLP and linear probes of a leaf's vector after each layer (0: embedding) for its "
                 "ancestor at each height. 'ceiling': an ideal observer of the leaf's own block of "
                 "2^layer leaves. 'control': each content of the block has a random label "
-                "(selectivity: accuracy less control). 'reach': KL from observers of every block "
-                "size to the probe's posterior. Intervals: bootstrap over sequences.",
+                "(selectivity: accuracy less control; judged from height 2 on, since the few "
+                "contents of a pair of leaves can be memorised, and the pair is all that either "
+                "task asks for). 'reach': KL from observers of every block size to the probe's "
+                "posterior. Intervals: bootstrap over sequences.",
             ],
             {**each("probes", "Accuracy"), **each("reach", "Distance from observers")},
             each("probes", "Accuracy of MLP probes"),
