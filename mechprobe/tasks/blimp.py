@@ -20,6 +20,7 @@ from mechprobe.tasks.minimal_pairs import MinimalPairs, Paradigm
 HUB = "nyu-mll/blimp"
 ARCHIVE = "blimp_jsonl_67.tar.xz"
 REQUIRED = ("sentence_good", "sentence_bad", "field", "linguistics_term", "UID", "pairID")
+NAMES = ("field", "linguistics_term", "UID")
 OPTIONAL = (
     "simple_LM_method", "one_prefix_method", "two_prefix_method", "lexically_identical",
     "one_prefix_prefix", "one_prefix_word_good", "one_prefix_word_bad", "two_prefix_prefix_good",
@@ -102,6 +103,8 @@ def parse_line(text: str, where: str) -> dict[str, Any]:
     for name in REQUIRED[:-1]:
         if not isinstance(row[name], str):
             raise InputError(f"{where}: field {name!r} is {row[name]!r}; expected text")
+        if name in NAMES and not row[name].strip():
+            raise InputError(f"{where}: field {name!r} is empty; give it a name")
     return row
 
 
@@ -135,26 +138,32 @@ def load_reference(path: str | Path) -> dict[str, dict[str, float]]:
 
 
 def _is_path(source: str) -> bool:
-    return source.startswith((".", "/", "~")) or source.endswith((".jsonl", ".xz", ".gz", ".tar"))
+    """Whether a name that is not there cannot be one of the hub either, which reads owner/name."""
+    endings = (".jsonl", ".xz", ".gz", ".tar", ".tgz")
+    return source.count("/") != 1 or source.startswith((".", "/", "~")) or source.endswith(endings)
 
 
 def _number(row: dict[str, Any], where: str) -> int:
-    try:
-        return int(row["pairID"])
-    except (TypeError, ValueError):
-        raise InputError(
-            f"{where}: pairID is {row['pairID']!r}; expected a whole number"
-        ) from None
+    found = row["pairID"]
+    if type(found) is int:
+        return found
+    if isinstance(found, str) and found.strip().isdecimal():
+        return int(found)
+    raise InputError(f"{where}: pairID is {found!r}; expected a whole number, 0 or more")
 
 
 def _paradigm(
     name: str, rows: dict[int, tuple[dict[str, Any], str]], as_in_paper: bool
 ) -> Paradigm:
     ordered = [rows[number] for number in sorted(rows)]
-    terms = {(row["field"], row["linguistics_term"]) for row, _ in ordered}
-    if len(terms) > 1:
-        raise InputError(f"paradigm {name} has two kinds: {sorted(terms)}; give each its own UID")
-    field, term = (str(part) for part in terms.pop())
+    (first, there), *_ = ordered
+    field, term = first["field"], first["linguistics_term"]
+    for row, where in ordered:
+        if (other := (row["field"], row["linguistics_term"])) != (field, term):
+            raise InputError(
+                f"{where}: paradigm {name} is {'/'.join(other)} here and {field}/{term} at {there};"
+                " give each its own UID"
+            )
     return Paradigm(
         name=name,
         phenomenon=TERMS.get(term, term) if as_in_paper else term,

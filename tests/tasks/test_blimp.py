@@ -55,7 +55,12 @@ def test_a_folder_and_an_archive_give_the_same(tmp_path):
         (row(1, sentence_good=" "), "p.jsonl line 2: the acceptable sentence is empty"),
         (row(0), "line 2: pairID 0 of p was at p.jsonl line 1 already"),
         (row(1, pairID="x"), "line 2: pairID is 'x'; expected a whole number"),
-        (row(1, field="syntax"), "paradigm p has two kinds"),
+        (row(1, pairID=1.5), "line 2: pairID is 1.5; expected a whole number"),
+        (row(1, pairID=True), "line 2: pairID is True; expected a whole number"),
+        (row(1, uid=" "), "line 2: field 'UID' is empty"),
+        (row(1, field="syntax"),
+         "p.jsonl line 2: paradigm p is syntax/agreement here and morphology/agreement at "
+         "p.jsonl line 1"),
     ],
 )
 def test_bad_lines_are_refused_with_file_and_line(tmp_path, line, message):
@@ -69,6 +74,8 @@ def test_missing_files_are_named(tmp_path):
         load_blimp(tmp_path)
     with pytest.raises(InputError, match=r"no file .*nowhere\.jsonl"):
         load_blimp(tmp_path / "nowhere.jsonl")
+    with pytest.raises(InputError, match=r"no file my_pairs;"):  # and no hub is asked
+        load_blimp("my_pairs")
     (tmp_path / "broken.tar.xz").write_bytes(b"no archive")
     with pytest.raises(InputError, match=r"broken\.tar\.xz cannot be read"):
         load_blimp(tmp_path / "broken.tar.xz")

@@ -19,7 +19,7 @@ from mechprobe.studies.task_spaces.check import check
 from mechprobe.studies.task_spaces.models import load_pairs, training_text
 from mechprobe.studies.task_spaces.regime import chosen_tasks
 from mechprobe.studies.task_spaces.settings import PRESETS, Settings
-from mechprobe.studies.task_spaces.tables import regime, within_budget
+from mechprobe.studies.task_spaces.tables import cost_of_gain, regime, within_budget
 from mechprobe.tasks.pair_tokens import encode_minimal_pairs
 from mechprobe.training.pair_scores import score_pairs, task_accuracy
 
@@ -43,6 +43,7 @@ def test_a_run_ends_in_a_report_with_every_claim(finished):
     content = json.loads((finished / "report.json").read_text())
     assert len(content["claims"]) == 13
     assert all(claim["claim"] in page.replace("&#x27;", "'") for claim in content["claims"][:2])
+    assert [claim["claim"] for claim in content["claims"] if not claim["files"]] == []
     for section in content["sections"]:
         for shown in (*section["tables"], *section["figures"]):
             assert (finished / shown["file"]).stat().st_size > 50
@@ -134,6 +135,29 @@ def test_the_rate_of_a_task_is_chosen_by_the_others():
     assert found.to_dict() == {"a": 0.1, "b": 0.1, "c": 0.1}
     none = within_budget(table.assign(method="m", perplexity_ratio=2.0), "m", 1.1)
     assert none.to_dict() == {"a": 0.0, "b": 0.0, "c": 0.0}
+
+
+def test_the_cost_of_a_gain_is_read_where_the_other_tasks_reach_it():
+    import pandas as pd
+
+    rows = [
+        (task, method, lr, gain, ratio * extra)
+        for task, extra in (("a", 1.0), ("b", 1.0), ("c", 2.0))
+        for method, lr, gain, ratio in (
+            ("usual", 1, 0.2, 1.0), ("usual", 2, 0.5, 1.5), ("ours", 1, 0.46, 1.1),
+            ("ours", 2, 0.5, 1.2), ("weak", 1, 0.3, 1.0), ("broken", 1, 0.6, 80.0),
+        )
+    ]
+    table = pd.DataFrame(rows, columns=["task", "method", "lr", "gain", "perplexity_ratio"])
+
+    def ratios(method, share):
+        return cost_of_gain(table, method, "usual", share).ratio.round(6).to_dict()
+
+    assert ratios("usual", 0.9) == {"a": 1.5, "b": 1.5, "c": 3.0}
+    assert ratios("ours", 0.9) == {"a": 1.1, "b": 1.1, "c": 2.2}
+    assert ratios("ours", 0.95) == {"a": 1.2, "b": 1.2, "c": 2.4}
+    assert ratios("weak", 0.9) == {"a": 100, "b": 100, "c": 100}
+    assert ratios("broken", 0.9) == {"a": 80, "b": 80, "c": 100}
 
 
 def test_the_regime_is_the_best_rate_within_the_budget_and_where_it_breaks():
