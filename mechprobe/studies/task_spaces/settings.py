@@ -47,7 +47,7 @@ class Settings:
     vocabulary: str = _option("word", "vocabulary of the models trained here: word or bpe")
     n_vocabulary: int = _option(1_000, "its tokens")
     n_ctx: int = _option(32, "context of the models trained here")
-    train_steps: int = _option(400, "training steps")
+    train_steps: int = _option(1_500, "training steps")
     train_batch: int = _option(32, "rows a training step")
     train_lr: float = _option(2e-3, "peak learning rate of Adam")
     precision: str = _option("float32", "training in float32 or bfloat16")
@@ -80,12 +80,12 @@ class Settings:
         4.0, "memory for gradients in GiB; where it is short, gradients are taken again for it"
     )
     map: str = _option("mds", "tasks in the plane: mds, pca, or umap (needs umap-learn)")
-    regime_tasks: int = _option(6, "tasks on which kinds of tuning are compared; 0 = none")
+    regime_tasks: int = _option(12, "tasks on which kinds of tuning are compared; 0 = none")
     regime_model: str = _option(
         "", "size or model on which they are compared; empty = the last, which costs most"
     )
     regime_lrs: tuple[float, ...] = _option(
-        (0.0005, 0.002, 0.008, 0.05, 0.4), "learning rates of that comparison"
+        (0.0002, 0.0005, 0.001, 0.002, 0.008, 0.05, 0.4), "learning rates of that comparison"
     )
     budget: float = _option(1.1, "largest perplexity ratio that counts as held down")
     n_null: int = _option(2_000, "permutations of each test")

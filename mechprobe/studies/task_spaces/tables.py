@@ -147,6 +147,35 @@ def within_budget(table: pd.DataFrame, method: str, budget: float) -> pd.Series:
     return pd.Series(out, dtype=float).fillna(0.0)
 
 
+def cost_of_gain(
+    table: pd.DataFrame, method: str, than: str, share: float, most: float = 100.0
+) -> pd.DataFrame:
+    """Each task's perplexity ratio and gain by a method that gains what another does.
+
+    The other tasks choose the learning rate: the least median perplexity ratio among those whose
+    mean gain is at least ``share`` of the best mean gain of the method ``than``.
+
+    Returns:
+        ``ratio`` and ``gain`` by task. A ratio above ``most``, a tuning that failed and a gain
+        that no learning rate reaches count as ``most``.
+    """
+    out = {}
+    for task in dict.fromkeys(table.task):
+        others = rows_where(table, table.task != task).groupby(["method", "lr"]).agg(
+            gain=("gain", "mean"), ratio=("perplexity_ratio", "median")
+        )
+        asked = share * others.loc[than].gain.max()
+        fit = others.loc[method]
+        fit = fit[fit.gain >= asked]
+        if fit.empty:
+            out[task] = {"ratio": most, "gain": 0.0}
+            continue
+        at = (table.task == task) & (table.method == method) & (table.lr == fit.ratio.idxmin())
+        row = rows_where(table, at).iloc[0]
+        out[task] = {"ratio": min(row.perplexity_ratio, most), "gain": row.gain}
+    return pd.DataFrame.from_dict(out, orient="index").fillna({"gain": 0.0})
+
+
 def rows_where(table: pd.DataFrame, keep: object) -> pd.DataFrame:
     """The rows a boolean mask keeps, as a table."""
     return cast(pd.DataFrame, table.loc[cast(Any, keep)])

@@ -7,13 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from mechprobe.stats import bootstrap_mean, sign_flip_p
+from mechprobe.stats import bootstrap_mean
 from mechprobe.studies.claims import HELD, UNTESTED, Claim, judge, p_value, percent
 from mechprobe.studies.task_spaces.at_point import related, row_means
-from mechprobe.studies.task_spaces.regime import FINE_TUNING, HINGED, PLAIN, sparse_name
 from mechprobe.studies.task_spaces.results import Results
 from mechprobe.studies.task_spaces.settings import Settings
-from mechprobe.studies.task_spaces.tables import within_budget
+from mechprobe.studies.task_spaces.verdict_tuning import tuning_claims
 from mechprobe.training.pair_scores import macro_mean
 
 ALPHA = 0.05
@@ -110,58 +109,6 @@ def signal(results: Results, row: pd.Series) -> Claim:
         f"({p_value(tests[1].p)})",
         paper=NO_NUMBER,
     )
-
-
-def tuning_claims(settings: Settings, results: Results) -> list[Claim]:
-    """Claim 6: accuracy without the cost in perplexity; and what the sparsity is worth."""
-    names = [
-        "At the same cost in perplexity FTGD (hinged) gains more than fine-tuning",
-        "At the same cost in perplexity FTGD without a hinge gains more than fine-tuning",
-        "The weights of largest gradient keep most of the gain",
-        "They do better than as many random weights",
-    ]
-    if results.kinds.empty or results.kinds.task.nunique() < 4:
-        return [
-            Claim(claim=name, verdict=UNTESTED, numbers="fewer than 4 tasks were compared",
-                  paper=NO_NUMBER) for name in names
-        ]
-    sparse, random = sparse_name(settings), sparse_name(settings, "random")
-    gain = {
-        name: within_budget(results.kinds, name, settings.budget).to_numpy()
-        for name in (FINE_TUNING, PLAIN, f"{PLAIN}, {sparse.split(', ')[1]}", HINGED, sparse,
-                     random)
-    }
-
-    def against(first: str, second: str) -> tuple[str, float, float]:
-        difference = gain[first] - gain[second]
-        ends, p = bootstrap_mean(difference, 0, 1_000), float(sign_flip_p(difference))
-        text = (
-            f"gain of {first} {100 * gain[first].mean():.1f} points, of {second} "
-            f"{100 * gain[second].mean():.1f}; difference {100 * ends.estimate:.1f} "
-            f"[{100 * ends.low:.1f}, {100 * ends.high:.1f}] over {len(difference)} tasks "
-            f"({p_value(p)})"
-        )
-        return text, ends.low, p
-
-    rule = (f" at a median perplexity ratio of at most {settings.budget:g}; each task's learning "
-            "rate chosen by the other tasks")
-    least = 2.0 ** (1 - len(gain[HINGED]))
-    ours, low, p = against(sparse, FINE_TUNING)
-    bare = f"{PLAIN}, {sparse.split(', ')[1]}"
-    plain, plain_low, plain_p = against(bare, FINE_TUNING)
-    kept, *_ = against(sparse, HINGED)
-    share = gain[sparse].mean() / max(gain[HINGED].mean(), 1e-9)
-    rand, rand_low, rand_p = against(sparse, random)
-    paper = "FTGD about the accuracy of fine-tuning with a smaller rise of perplexity (no number)"
-    return [
-        Claim(names[0], judge(low > 0 and p < ALPHA, least, ALPHA), ours + rule, paper),
-        Claim(names[1], judge(plain_low > 0 and plain_p < ALPHA, least, ALPHA), plain + rule,
-              paper),
-        Claim(names[2], judge(share >= 0.7), f"{kept}: {percent(share)} % of it; asked: 70 %"
-              + rule, "sparse subspaces suffice (no number)"),
-        Claim(names[3], judge(rand_low > 0 and rand_p < ALPHA, least, ALPHA), rand + rule,
-              "not compared in what could be read"),
-    ]
 
 
 def vocabulary(results: Results) -> Claim:

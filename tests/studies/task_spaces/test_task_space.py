@@ -41,7 +41,7 @@ def finished(tmp_path_factory):
 def test_a_run_ends_in_a_report_with_every_claim(finished):
     page = (finished / "report.html").read_text(encoding="utf-8")
     content = json.loads((finished / "report.json").read_text())
-    assert len(content["claims"]) == 13
+    assert len(content["claims"]) == 14
     assert all(claim["claim"] in page.replace("&#x27;", "'") for claim in content["claims"][:2])
     assert [claim["claim"] for claim in content["claims"] if not claim["files"]] == []
     for section in content["sections"]:
