@@ -1,8 +1,10 @@
 """Figures: they show the numbers given, their words fit and do not collide, files come whole."""
 
+import re
 import subprocess
 import sys
 from io import BytesIO
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -165,6 +167,35 @@ def test_words_stay_inside_the_picture_and_apart(name):
             across = min(box.x1, its.x1) - max(box.x0, its.x0)
             down = min(box.y1, its.y1) - max(box.y0, its.y0)
             assert across < 1 or down < 1, f"{text!r} lies over {other!r}"
+
+
+@pytest.mark.parametrize("name", ["closing_curve", "keep_frequency, many"])
+def test_a_saved_picture_has_the_dots_that_print_needs(name):
+    figure, stream = EVERY[name](), BytesIO()
+    figure.savefig(stream)
+    width = int.from_bytes(stream.getvalue()[16:20], "big")
+    assert width == round(300 * figure.get_figwidth())
+    assert stream.getvalue().count(b"pHYs") == 1
+    assert figure.dpi < 300  # on a screen it stays as large as it was
+
+
+def test_who_names_a_resolution_gets_it():
+    figure = EVERY["closing_curve"]()
+    for said, kwargs in ((90, {"dpi": 90}), (150, {})):
+        stream = BytesIO()
+        with mpl.rc_context({"savefig.dpi": 150}):
+            figure.savefig(stream, **kwargs)
+        assert int.from_bytes(stream.getvalue()[16:20], "big") == int(figures.COLUMN * said)
+
+
+def test_every_family_is_drawn_on_that_figure():
+    folder = Path(figures.__file__).parent
+    sources = {path.stem: path.read_text() for path in folder.glob("*.py")}
+    made = {name for name, source in sources.items() if re.search(r"(?<!\w)Figure\(", source)}
+    assert made <= {"style"}  # the class itself
+    drawing = {name for name, source in sources.items() if re.search(r"-> Figure:", source)}
+    assert len(drawing) > 15
+    assert all("new_figure(" in sources[name] for name in drawing)
 
 
 def points(axes, marker):
