@@ -75,7 +75,11 @@ def run(study: Study, given: argparse.Namespace, words: list[str]) -> int:
 
             check_target(given.record)
     study.check(settings)
-    page = study.run(settings, given.out, command=shlex.join(["mechprobe", *words]))
+    from mechprobe.studies.together import run_launched
+
+    page = run_launched(study, settings, given.out, shlex.join(["mechprobe", *words]))
+    if page is None:  # one of several processes, and not the first
+        return 0
     if given.record is not None:
         from mechprobe.show.report import write_summary
 

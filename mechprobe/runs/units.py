@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mechprobe.runs.crew import at_unit
 from mechprobe.runs.progress import progress
 from mechprobe.runs.run import Run
 
@@ -29,7 +30,8 @@ class Unit:
 def complete(run: Run, units: Sequence[Unit], at: Any) -> None:
     """Compute every unit that is not finished, in order, with what the study has open."""
     for unit in progress(units, "units", unit="unit"):
-        run.unit(unit.name, lambda unit=unit: unit.compute(at))
+        with at_unit(unit.name):
+            run.unit(unit.name, lambda unit=unit: unit.compute(at))
 
 
 def with_needs(units: Sequence[Unit], name: str) -> list[Unit]:

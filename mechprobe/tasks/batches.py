@@ -62,6 +62,12 @@ class Batch:
         """The same batch on another device."""
         return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
+    def take(self: AnyBatch, rows: slice) -> AnyBatch:
+        """Some of the rows, padded as before; the batch itself where they are all."""
+        if rows == slice(0, None, 1):
+            return self
+        return type(self)(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
+
     def real(self, stack: str = "") -> Int[Tensor, "batch pos"]:
         """1 for a real token, 0 for padding, at the positions of a stack's sites ("" or "enc")."""
         return self.attention_mask

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mechprobe.errors import InputError
 from mechprobe.models.decoder_classifier import Classifier
 from mechprobe.models.edits import forward
+from mechprobe.runs.crew import ALONE, gather
 from mechprobe.tasks.batches import Batch, Encoded
 from mechprobe.tasks.metrics import label_loss
 
@@ -88,7 +89,8 @@ def fit_classifier(
         on_step: called with (step, loss) after each step.
         store: where weights, optimiser and step are saved every ``save_every`` steps, at each
             trajectory point, and resumed from. Saved and resumed, the numbers are the same.
-        loss_of: the loss of a batch instead, cross-entropy and something else, say.
+        loss_of: the loss of a batch instead, cross-entropy and something else, say; it is not
+            shared by several processes.
         beside: a module that the loss uses; what of it takes a gradient is fitted too, outside the
             clipping.
 
@@ -116,22 +118,26 @@ def fit_classifier(
         if beside is not None:
             beside.load_state_dict(state["beside"])
         done = int(state["step"])
+    team = gather() if loss_of is None else ALONE
     model.train()
     for step, batch in _stream(data, settings.batch_size, seed, done, settings.steps):
         batch = batch.to(device)
+        own = batch.take(team.rows(len(batch)))
         for group in optimiser.param_groups:
             group["lr"] = settings.lr * schedule(step, settings.steps, settings.warmup)
         if loss_of is None:
-            loss = label_loss(forward(model, batch), batch.labels).mean()
+            losses = label_loss(forward(model, own), own.labels)
+            loss = losses.mean() * (len(own) / len(batch))
         else:
             loss = loss_of(model, batch)
-        value = float(loss.detach())
+        value = team.total(loss)
         if not math.isfinite(value):
             raise FloatingPointError(
                 f"training loss is {value} at step {step}: lower the learning rate "
                 f"({settings.lr}) or check the data"
             )
         loss.backward()
+        team.sum_gradients(weights)
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)

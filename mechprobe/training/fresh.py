@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mechprobe.errors import InputError
+from mechprobe.runs.crew import ALONE, gather
 from mechprobe.training.fit import StateStore
 
 M = TypeVar("M", bound=nn.Module)
@@ -62,6 +63,7 @@ def fit_fresh(
     on_step: Callable[[int, float], None] | None = None,
     store: StateStore | None = None,
     save_every: int = 500,
+    shared: bool = False,
 ) -> None:
     """Fit the weights that take a gradient, in place.
 
@@ -72,6 +74,8 @@ def fit_fresh(
         on_step: called with (step, loss) after each step.
         store: where weights, optimiser and step are saved every ``save_every`` steps and at each
             trajectory point, and resumed from.
+        shared: whether ``loss_at`` gives a process's part of the loss (``runs.crew.crew``), so that
+            several can fit together.
 
     Raises:
         InputError: a trajectory point outside 0 .. steps.
@@ -90,16 +94,19 @@ def fit_fresh(
         done = int(state["step"])
     elif 0 in trajectory and on_checkpoint is not None:
         on_checkpoint(0, model)
+    team = gather() if shared else ALONE
     model.train()
     for step in range(done, settings.steps):
         for group in optimiser.param_groups:
             group["lr"] = settings.rate(step)
-        loss = loss_at(model, step)
+        with team.at_work():
+            loss = loss_at(model, step)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
+        team.sum_gradients(weights)
         optimiser.step()
         if on_step is not None or step % 100 == 0:
-            value = float(loss.detach())
+            value = team.total(loss)
             if not math.isfinite(value):
                 raise FloatingPointError(
                     f"training loss is {value} at step {step}: lower the learning rate "

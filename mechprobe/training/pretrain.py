@@ -24,6 +24,7 @@ from mechprobe.models.build import build_decoder
 from mechprobe.models.edits import HookedModel
 from mechprobe.models.save import save_model
 from mechprobe.runs import Run, progress
+from mechprobe.runs.crew import crew
 from mechprobe.tasks.corpus import TokenStream, corpus_files, read_sentences, token_stream
 from mechprobe.tasks.vocabulary import train_tokenizer
 from mechprobe.training.fresh import FreshSettings, fit_fresh
@@ -155,11 +156,13 @@ def _fit(
 
     def loss_at(model: Any, step: int) -> Tensor:
         batch = stream.batch(step, settings.batch, settings.n_ctx, settings.seed)
-        batch = batch.to(settings.device)
+        team, n = crew(), batch[:, 1:].numel()
+        batch = batch[team.rows(len(batch))].to(settings.device)
         with torch.autocast(kind, torch.bfloat16, enabled=settings.precision == "bfloat16"):
             logits = model(batch[:, :-1], padding_side="right")
         logits, target = logits.float().flatten(0, 1), batch[:, 1:].flatten()
-        return torch.nn.functional.cross_entropy(logits, target)
+        loss = torch.nn.functional.cross_entropy(logits, target, reduction=team.reduction)
+        return team.mean(loss, n)
 
     def on_checkpoint(step: int, model: Any) -> None:
         save_model(model, checkpoint_folder(run.folder, step))
@@ -178,7 +181,7 @@ def _fit(
         fit_fresh(
             model, loss_at, FreshSettings(settings.steps, settings.lr, settings.warmup),
             trajectory=points, on_checkpoint=on_checkpoint, on_step=on_step,
-            store=run.checkpoint("pretrain"), save_every=250,
+            store=run.checkpoint("pretrain"), save_every=250, shared=True,
         )
     keep = ("step", "tokens", "perplexity")
     return {

@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from mechprobe.errors import InputError
 from mechprobe.models.edits import HookedModel, forward
+from mechprobe.runs.crew import gather
 from mechprobe.tasks.answers import UNSCORED
 from mechprobe.tasks.seq2seq_rows import SequenceRows
 from mechprobe.training.fit import StateStore, schedule
@@ -119,21 +120,24 @@ def fit_sequences(
         optimiser.load_state_dict(state["optimiser"])
         done = int(state["step"])
     learning = [p for group in optimiser.param_groups for p in group["params"]]
+    team = gather()
     model.train()
     for step, chosen in batch_stream(data, settings.batch_size, seed, done, settings.steps):
         factor = _factor(step, settings)
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
             group["lr"] = rate * factor
-        loss = sequence_loss(
-            forward(model, data.batch(chosen)), data.answers(chosen).to(device),
-            settings.label_smoothing,
-        )
-        value = float(loss.detach())
+        own = chosen[team.rows(len(chosen))]
+        answers = data.answers(own).to(device)
+        loss = sequence_loss(forward(model, data.batch(own)), answers, settings.label_smoothing)
+        if team.size > 1:
+            loss = loss * (scored(answers) / scored(data.answers(chosen)))
+        value = team.total(loss)
         if not math.isfinite(value):
             raise FloatingPointError(
                 f"training loss is {value} at step {step}: lower the learning rate ({settings.lr})"
             )
         loss.backward(inputs=learning)
+        team.sum_gradients(learning)
         if mask is not None:
             _keep_rows(model, mask)
         torch.nn.utils.clip_grad_norm_(learning, settings.clip)
@@ -160,6 +164,11 @@ def sequence_loss(
     return cross_entropy(
         logits.flatten(0, 1), answers.flatten(), ignore_index=UNSCORED, label_smoothing=smoothing
     )
+
+
+def scored(answers: Int[Tensor, "batch pos"]) -> int:
+    """How many tokens of the answers count."""
+    return int((answers != UNSCORED).sum())
 
 
 @torch.no_grad()

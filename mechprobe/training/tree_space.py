@@ -16,6 +16,7 @@ from torch import Tensor
 from mechprobe.errors import InputError
 from mechprobe.models.edits import HookedModel
 from mechprobe.models.streams import Stream, run_with_streams
+from mechprobe.runs.crew import crew
 from mechprobe.tasks.batches import Batch
 from mechprobe.tasks.treebank import Sentence, tree_distances
 from mechprobe.tasks.word_pieces import EncodedWords, pool_words
@@ -67,13 +68,17 @@ def fit_tree_space(
             order.clear()
             shuffle = 1_000_003 * seed + epoch
             order[epoch] = encoded.encoded.batches(size, shuffle_seed=shuffle, drop_last=True)
-        batch = order[epoch][place].to(next(model.parameters()).device)
+        whole, team = order[epoch][place], crew()
+        batch = whole.take(team.rows(size)).to(next(model.parameters()).device)
         _, found = run_with_streams(model, batch, [last])
         words = pool_words(found[last], encoded.words_of(batch))
         half = words[:, : words.shape[1] // 2]
-        return tree_space_loss(scale * half, [gold[row] for row in batch.index.tolist()])
+        loss = tree_space_loss(scale * half, [gold[row] for row in batch.index.tolist()])
+        return loss * (len(batch) / len(whole))
 
-    fit_fresh(model, loss_at, settings, on_step=on_step, store=store, save_every=save_every)
+    fit_fresh(
+        model, loss_at, settings, on_step=on_step, store=store, save_every=save_every, shared=True
+    )
 
 
 def tree_space_loss(

@@ -19,6 +19,7 @@ from torch import Tensor
 from mechprobe.errors import InputError
 from mechprobe.models.edits import HookedModel, forward
 from mechprobe.models.fixed_length import HookedFixedLengthEncoder, build_fixed_length_encoder
+from mechprobe.runs.crew import crew
 from mechprobe.tasks.batches import Batch
 from mechprobe.trees.belief_propagation import check_leaves
 from mechprobe.trees.grammar import Grammar
@@ -114,13 +115,21 @@ class TreeTask:
         return TreeBatch(masked_tokens(self.grammar, leaves, mask), leaves, root, mask)
 
     def loss(self, model: HookedModel, step: int) -> Tensor:
-        """Mean cross-entropy over the sequences, or over the masked leaves, of a step's batch."""
-        batch = self.batch(step)
-        logits = forward(model, as_batch(batch.tokens, batch.root))
+        """Mean cross-entropy over the sequences, or over the masked leaves, of a step's batch.
+
+        Where several processes fit together, this one's part of it.
+        """
+        batch, team = self.batch(step), crew()
+        rows = team.rows(len(batch.tokens))
+        root, mask = batch.root[rows], batch.mask[rows]
+        logits = forward(model, as_batch(batch.tokens[rows], root))
+        device, how = logits.device, team.reduction
         if self.kind == "root":
-            return F.cross_entropy(logits, batch.root.to(logits.device))
-        at = batch.mask.to(logits.device)
-        return F.cross_entropy(logits[at], batch.leaves.to(logits.device)[at])
+            loss = F.cross_entropy(logits, root.to(device), reduction=how)
+            return team.mean(loss, len(batch.root))
+        at = mask.to(device)
+        loss = F.cross_entropy(logits[at], batch.leaves[rows].to(device)[at], reduction=how)
+        return team.mean(loss, int(batch.mask.sum()) if team.size > 1 else 0)
 
 
 def tree_encoder(
