@@ -11,7 +11,7 @@ from torch import nn
 from mechprobe.models.build import build_decoder
 from mechprobe.models.edits import HookedModel, forward, site_grid
 from mechprobe.models.encoder_decoder import build_encoder_decoder
-from mechprobe.studies.abstraction.borrowed import borrows
+from mechprobe.studies.abstraction.borrowed import BORROWERS, borrows
 from mechprobe.studies.abstraction.settings import STARTS, Settings
 from mechprobe.studies.abstraction.timeline import point_steps
 from mechprobe.studies.timing import Part, device_name, timed, use_threads, work_table
@@ -115,9 +115,12 @@ def estimate(settings: Settings, model: HookedModel) -> list[Part]:
         target += sets * (settings.control_steps - settings.finetune_steps)
     target += sets * (points + bool(points)) * settings.point_steps
     mutated = len(settings.mutations) * (settings.auxiliary_steps + settings.finetune_steps)
-    tests = sets * (second + points) + len(settings.mutations)
+    tests = sets * (second + points + bool(points)) + len(settings.mutations)
     written = max(1, settings.beams * (LONGEST[settings.probe][1] if settings.beams else 1))
-    scored = -(-(settings.n_test + settings.n_ood) // n) * tests * written
+    # every answer is also scored by its log probability; first tasks and borrowed words only once
+    once = sets * (2 + points + bool(settings.generic_steps)) + len(settings.mutations)
+    once += sets * len(BORROWERS) * borrows(settings)
+    scored = -(-(settings.n_test + settings.n_ood) // n) * (tests * (written + 1) + once)
     heads = site_grid(model).n_head_sites
     closed = 2 * (len(settings.baselines) + 2) * heads + 2 * settings.n_random * 24
     masks = settings.mask_steps * settings.mask_seeds * sets

@@ -101,6 +101,8 @@ def test_the_dry_run_adds_up_what_a_preset_costs():
     assert lines["auxiliary and contrast steps"][0] == str(2 * TINY.auxiliary_steps)
     steps = 3 * TINY.finetune_steps + 3 * TINY.point_steps
     assert lines["target task steps"][0] == str(steps)
+    # 5 batches; 6 models of the target task twice, 2 first tasks and 2 points, 6 times borrowed
+    assert lines["scoring"][0] == str(5 * (6 * 2 + 2 + 2 + 6))
     passes = [int(row[0].replace(",", "")) for name, row in lines.items()
               if len(row) == 3 and name not in ("work", "total")]
     assert int(lines["total"][0].replace(",", "")) == sum(passes)
