@@ -76,7 +76,6 @@ function startExplorer(root, scene, askPython, offline = false) {
   let view = "effect";
   const { ask, count } = asker(root, askPython);
   const { element: status, say, saySoon } = makeStatus();
-  const fail = (error) => say(error.message, true);
   const want = (change) => page.want(change);
 
   const legend = node("p", { class: "mpx-note" });
@@ -86,7 +85,7 @@ function startExplorer(root, scene, askPython, offline = false) {
     if (page.shown) paint(page.shown);
   });
   const reader = makeReader(scene, want, !offline);
-  const looked = makeLooked(ask, () => page.shown, fail);
+  const looked = makeLooked(ask, () => page.shown);
   const sides = [0, 1].map((side) => makeSide(side, scene, {
     toggle: (site) => want((state) => toggling(state, side, site)),
     close: (closed) => want((state) => closing(state, side, closed)),
@@ -142,7 +141,7 @@ function startExplorer(root, scene, askPython, offline = false) {
       sayShown(answers, took);
       looked.refresh();
     },
-    failed: fail,
+    failed: (error) => say(error.message, true),
   });
   want((state) => state);
 }

@@ -2,23 +2,27 @@
 
 const LOOK_AFTER = 90; // milliseconds on a site before its attention is asked for
 
-// ask(question) gives attention; shown() the answers on the page; failed(error) says why not.
+// ask(question) gives attention; shown() the answers on the page.
 // Returns element, look(side, site) and refresh(), for when another state is shown.
-function makeLooked(ask, shown, failed) {
+function makeLooked(ask, shown) {
   let looked = null; // {side, site}
   let picked = null; // the token of the attention picture
   let asked = 0;
   let timer = 0;
   const title = node("h3", {}, "Attention");
   const facts = node("p", { class: "mpx-note" });
-  const mount = node("div", {}, node("p", { class: "mpx-note" },
-    "Point at a head, or move to one with the arrow keys, to see where it looks."));
+  const mount = node("div");
   const element = node("section", { class: "mpx-attention", "aria-label": "the site looked at" }, title, facts, mount);
+  say("Point at a head, or move to one with the arrow keys, to see where it looks.");
 
   function describe({ side, site }, { state, scene, sets }) {
     const name = siteTitle(scene.sites[site]);
     title.textContent = name[0].toUpperCase() + name.slice(1) + (state.comparing ? ` in set ${"AB"[side]}` : "");
     facts.textContent = siteFacts(scene, site, state.closed[side].has(site), sets[side]?.changed);
+  }
+
+  function say(text) {
+    mount.replaceChildren(node("p", { class: "mpx-note" }, text));
   }
 
   function draw(name, answer, closed) {
@@ -27,34 +31,33 @@ function makeLooked(ask, shown, failed) {
       rowTitle: "Tokens that attend", columnTitle: "Tokens attended to",
       picked, onPick: (token) => { picked = token; },
     });
-    if (answer.open && closed.size) mount.prepend(node("p", { class: "mpx-note" }, answer.open));
+    if (answer.open && closed.length) mount.prepend(node("p", { class: "mpx-note" }, answer.open));
+  }
+
+  // What draws a site: its attention, or why there is none.
+  async function picture(name, closed, { checkpoint, reads }) {
+    if (name.includes("mlp")) return () => say("An MLP layer looks at no other token.");
+    try {
+      const answer = await ask({ kind: "attention", checkpoint, site: name, closed, reads });
+      return () => draw(name, answer, closed);
+    } catch (error) {
+      return () => say(`Its attention is not known: ${error.message}`);
+    }
   }
 
   // Words and picture change together, when the answer to the last question has come.
   async function refresh() {
-    const ticket = (asked += 1);
     const of = shown();
-    element.classList.remove("mpx-pending");
-    if (!looked || !of?.sets[looked.side]) return;
-    const { side, site } = looked;
-    const { checkpoint, reads, closed } = of.state;
-    const name = of.scene.sites[site];
-    if (name.includes("mlp")) {
-      describe({ side, site }, of);
-      mount.replaceChildren(node("p", { class: "mpx-note" }, "An MLP layer looks at no other token."));
-      return;
-    }
+    if (!looked || !of) return;
+    const { site } = looked;
+    const side = of.sets[looked.side] ? looked.side : 0; // set B may have gone
+    const ticket = (asked += 1);
     element.classList.add("mpx-pending");
-    try {
-      const answer = await ask({ kind: "attention", checkpoint, site: name, closed: sitesOf(of.scene, closed[side]), reads });
-      if (ticket !== asked) return;
-      describe({ side, site }, of);
-      draw(name, answer, closed[side]);
-    } catch (error) {
-      if (ticket === asked) failed(error);
-    } finally {
-      if (ticket === asked) element.classList.remove("mpx-pending");
-    }
+    const drawIt = await picture(of.scene.sites[site], sitesOf(of.scene, of.state.closed[side]), of.state);
+    if (ticket !== asked) return;
+    element.classList.remove("mpx-pending");
+    describe({ side, site }, of);
+    drawIt();
   }
 
   function look(side, site) {

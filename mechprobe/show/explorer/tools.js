@@ -6,8 +6,7 @@ function button(text, act, more = {}) {
 
 function colourChooser(scene, choose) {
   const names = {
-    effect: scene.scored ? `effect by ${scene.scored.method}` : "effect of closing it alone",
-    ...(scene.nets ? { kept: "kept by subnetworks" } : {}),
+    effect: "effect of each site", ...(scene.nets ? { kept: "kept by subnetworks" } : {}),
     changed: "change now",
   };
   return node("select", { "aria-label": "colour by", on: { change: (event) => choose(event.target.value) } },
@@ -68,7 +67,7 @@ function unknownWords({ unknown, unknown_token }) {
   if (!unknown?.length) return [];
   const words = unknown.flatMap((word, i) => [i ? ", " : "", node("bdi", {}, `“${word}”`)]);
   return [node("p", { class: "mpx-warning", role: "alert" },
-    "The model does not know ", ...words, `: it reads ${unknown_token} instead, so these numbers are not about what you wrote.`)];
+    "The model does not know ", ...words, `: it reads ${unknown_token} instead, so the outputs below are not about what you wrote.`)];
 }
 
 // The example and its tokens. Returns element, mark(state wanted) and show(reading, state shown).
