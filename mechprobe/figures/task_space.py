@@ -208,7 +208,7 @@ def cluster_tree(
             color=COLOURS[k % 6], markersize=0.6 * size, clip_on=False,
             fillstyle="full" if k < 6 else "none", label=str(kind).replace("_", " "),
         )
-    axes.set_xlim(0, 1.02 * float(tree[:, 2].max()))
+    axes.set_xlim(0, 1.02 * float(tree[:, 2].max()) or 1.0)
     axes.spines["left"].set_visible(False)
     legend_below(figure, axes)
     return figure

@@ -76,6 +76,8 @@ def test_a_tree_joins_what_is_near_and_marks_groups():
         assert abs(places[0] - places[1]) == 1
     marked = {line.get_label(): sorted(line.get_ydata()) for line in axes.lines[-3:]}
     assert marked["a"] == sorted(shown.index(f"paradigm {i}") for i in (0, 1))
+    same = cluster_items(np.zeros((6, 6)), list("aabbcc"), n=20).tree
+    assert cluster_tree(same, NAMES, list("aabbcc")).axes[0].get_xlim() == (0.0, 1.0)
     with pytest.raises(InputError, match="a tree of 6 leaves, 5 names"):
         cluster_tree(tree, NAMES[:5], list("aabbcc"))
 

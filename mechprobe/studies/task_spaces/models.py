@@ -102,10 +102,16 @@ def training_text(settings: Settings, pairs: MinimalPairs) -> list[str]:
     return [s for s in read_sentences(files, limit=settings.file_limit or None) if s not in held]
 
 
-def train_model(settings: Settings, pairs: MinimalPairs, run: Run, size: str) -> dict:
-    """Train (or go on training) a model of a size in a run folder of its own; a unit of the run."""
+def shuffled_text(settings: Settings, pairs: MinimalPairs) -> list[str]:
+    """The training text in the order in which it is trained on."""
     text = training_text(settings, pairs)
     random.Random(settings.seed).shuffle(text)
+    return text
+
+
+def train_model(settings: Settings, pairs: MinimalPairs, run: Run, size: str) -> dict:
+    """Train (or go on training) a model of a size in a run folder of its own; a unit of the run."""
+    text = shuffled_text(settings, pairs)
     config = {"study": "pretrain", "size": size, "seed": settings.seed}
     with Run.open(run.owned(f"lm-{size}"), config) as own:
         done = pretrain_text(pretraining(settings, size), text, own)
@@ -135,12 +141,6 @@ def given_points(settings: Settings, name: str) -> list[Point]:
     return [Point(label, s, str(path), s in last) for s, path in zip(steps, saved, strict=True)]
 
 
-def check_given(settings: Settings) -> None:
-    """Open each model that is given once, before any folder is made; raises as ``open_point``."""
-    for name in settings.models:
-        open_point(settings, given_points(settings, name)[-1])
-
-
 def open_point(settings: Settings, point: Point) -> HookedModel:
     """The model at a point of training; raises InputError when it has no tokenizer."""
     model = load_model(point.source, device=settings.device)
@@ -153,11 +153,18 @@ def encode(settings: Settings, pairs: MinimalPairs, model: HookedModel) -> Encod
     """The parts of the pairs in the model's tokens."""
     tokenizer = model.tokenizer
     assert isinstance(tokenizer, PreTrainedTokenizerBase)
+    return encode_parts(settings, pairs, tokenizer, model.cfg.n_ctx)
+
+
+def encode_parts(
+    settings: Settings, pairs: MinimalPairs, tokenizer: PreTrainedTokenizerBase, n_ctx: int
+) -> Encodings:
+    """The parts of the pairs in a tokenizer's tokens; raises as ``encode_minimal_pairs``."""
 
     def part(name: str, n: int) -> EncodedPairs:
         chosen = pairs.part(name).first(n)
         return encode_minimal_pairs(
-            chosen, tokenizer, max_length=model.cfg.n_ctx, unknown=settings.unknown
+            chosen, tokenizer, max_length=n_ctx, unknown=settings.unknown
         )
 
     return Encodings(

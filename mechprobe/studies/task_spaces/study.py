@@ -11,10 +11,12 @@ import pandas as pd
 
 from mechprobe.errors import InputError
 from mechprobe.runs import Run, complete
+from mechprobe.runs.config import CONFIG
 from mechprobe.runs.inputs import refuse_other_inputs
 from mechprobe.show.report import build_report
 from mechprobe.studies.task_spaces.check import check
-from mechprobe.studies.task_spaces.models import check_given, inputs, load_pairs
+from mechprobe.studies.task_spaces.models import inputs, load_pairs
+from mechprobe.studies.task_spaces.readable import check_readable
 from mechprobe.studies.task_spaces.results import gather
 from mechprobe.studies.task_spaces.settings import Settings
 from mechprobe.studies.task_spaces.units import StudyRun, units
@@ -47,7 +49,8 @@ def opened(settings: Settings, out: Path, *, shared: bool = False) -> Iterator[S
     settings = dataclasses.replace(settings, threads=use_threads(settings))
     pairs = load_pairs(settings)
     check_pairs(pairs)
-    check_given(settings)
+    if not (out / CONFIG).exists():
+        check_readable(settings, pairs)
     read = inputs(settings, pairs)
     config = {"study": "task-space", **dataclasses.asdict(settings)}
     with Run.open(out, config, shared=shared) as run_dir:

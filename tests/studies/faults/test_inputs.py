@@ -99,7 +99,7 @@ def test_edited_rules_are_refused_on_resume(micro, tmp_path):
 
 def test_edited_text_is_refused_on_resume(micro, tmp_path):
     text = tmp_path / "text.txt"
-    settings = replace(micro("task-space"), text=(str(text),))
+    settings = replace(micro("task-space"), text=(str(text),), vocabulary="bpe", n_ctx=99)
     text.write_text("The boy sleeps. The girl laughs.\n")
     for _ in range(2):
         _open("task-space", settings, tmp_path / "run")

@@ -206,6 +206,19 @@ def test_settings_that_cannot_work_are_refused(changes, message):
         check(dataclasses.replace(SMALL, **changes))
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_vocabulary": 40}, r"card .*: \w+ pair \d+: '.*' is not in the model's vocabulary"),
+        ({"n_ctx": 4}, r"pair \d+: a sentence has \d+ tokens .* the model reads 4"),
+    ],
+)
+def test_pairs_that_cannot_be_read_are_refused_before_training(tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        room.run(dataclasses.replace(SMALL, **changes), tmp_path / "ts")
+    assert not (tmp_path / "ts").exists()
+
+
 def test_paradigms_that_cannot_be_compared_are_refused(tmp_path):
     few = dataclasses.replace(SMALL, paradigms=("npi_ever", "npi_any"))
     with pytest.raises(InputError, match="2 paradigms of 1 phenomena cannot be compared"):
