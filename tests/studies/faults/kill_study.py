@@ -12,10 +12,12 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 
 from mechprobe.runs import complete
 from mechprobe.studies import STUDIES
@@ -76,6 +78,7 @@ def main() -> None:
     name, settings_text, place, kills, seed, *more = sys.argv[1:]
     settings = settings_from(STUDIES[name], json.loads(settings_text))
     torch.set_num_threads(1)
+    tqdm.set_lock(threading.RLock())  # its own is one of all children: one killed would keep it
     folder, report, rng = Path(place), bool(more), random.Random(int(seed))
     whole = Operations(folder / "whole")
     began = time.monotonic()
