@@ -9,11 +9,11 @@ over edges); between the measured sizes, 0 and n among them, f is taken as a str
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,17 +28,17 @@ from mechprobe.locate.behaviours import AnyTask
 from mechprobe.locate.kept import keep, kept
 from mechprobe.locate.measure import BATCH
 from mechprobe.locate.meter import meter_for
+from mechprobe.locate.ranked import Ranking, ordered
 from mechprobe.locate.scores import Scores
 from mechprobe.locate.tabled import Tabled
 from mechprobe.models.edits import HookedModel
-from mechprobe.sites import Site, SiteName, is_site_name
+from mechprobe.sites import SiteName
 from mechprobe.stats import empirical_p
 from mechprobe.stats.resample import resampled_scores
 
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Shares of sites at which the curve of many sites is measured, as in MIB; rounded up to sites."""
 EVERY_SIZE_UP_TO = 24
-Ranking: TypeAlias = Scores | Sequence[SiteName] | Sequence[Collection[SiteName]]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -241,7 +241,7 @@ def faithfulness(
             )
         fitted, meter = meter.passes, meter.on(ranking.report)
         meter.passes += fitted
-    order, cuts = _ordered(ranking, meter.sites)
+    order, cuts = ordered(ranking, meter.sites)
     at = _sizes(sizes if cuts is None else cuts, len(order))
     rng = np.random.default_rng([seed, 13])
     orders = [[order[i] for i in rng.permutation(len(order))] for _ in range(n_random)]
@@ -262,32 +262,6 @@ def faithfulness(
         metric=meter.behaviour.metric_name, baseline=meter.baseline.kind, forwards=meter.passes,
         settings={"task": meter.behaviour.name, "n": len(meter.behaviour), "seed": seed},
     )
-
-
-def _ordered(ranking: Ranking, candidates: list[Site]) -> tuple[list[Site], list[int] | None]:
-    """The candidates in order and, for nested sets, the sizes at which a set ends."""
-    if isinstance(ranking, Scores):
-        return [Site.parse(name) for name in ranking.ranking], None
-    if all(map(is_site_name, ranking)):
-        order = [Site.parse(item) for item in ranking]  # pyright: ignore[reportArgumentType]
-        if set(order) != set(candidates) or len(order) != len(candidates):
-            strange = [site for site in order if site not in candidates]
-            odd = next(iter([*strange, *sorted(set(candidates) - set(order))]), "one of them twice")
-            raise InputError(
-                f"the ranking names {len(order)} sites for {len(candidates)} candidates (first "
-                f"that differs: {odd}); rank each candidate once, or give sites="
-            )
-        return order, None
-    order, cuts = [], []
-    for chosen in ranking:
-        nested = {Site.parse(site) for site in chosen}  # pyright: ignore[reportGeneralTypeIssues]
-        if outside := nested - set(candidates):
-            raise InputError(f"a set holds {min(outside)}, which is not among the candidates")
-        if not nested >= set(order):
-            raise InputError("the sets are not nested; give each set inside the next")
-        order += sorted(nested - set(order))
-        cuts.append(len(order))
-    return order + [site for site in candidates if site not in order], cuts
 
 
 def _sizes(sizes: Sequence[int] | None, n: int) -> list[int]:

@@ -9,7 +9,6 @@ through edits and into read values.
 
 from __future__ import annotations
 
-import difflib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
@@ -17,52 +16,36 @@ from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
-from transformer_lens import HookedEncoder, HookedEncoderDecoder, HookedTransformer
-from transformer_lens.hook_points import HookPoint
+from torch import Tensor
+from transformer_lens import HookedEncoderDecoder
 
 from mechprobe.errors import InputError
-from mechprobe.models.classifier import HookedClassifier
-from mechprobe.models.decoder_classifier import HookedDecoderClassifier
-from mechprobe.models.encoder_decoder import encoder_decoder_logits
-from mechprobe.models.fixed_length import HookedFixedLengthEncoder
 from mechprobe.models.given import as_batch, as_edit, check_model
+from mechprobe.models.named_hooks import (
+    HookDidNotFire,
+    HookedModel,
+    forward,
+    run_with_named_hooks,
+)
 from mechprobe.sites import ENCODER_DECODER, Site, SiteGrid, SiteName, Stack, is_site_name
 from mechprobe.tasks.batches import Batch
 
-HookedModel: TypeAlias = (
-    HookedTransformer
-    | HookedEncoder
-    | HookedClassifier
-    | HookedDecoderClassifier
-    | HookedFixedLengthEncoder
-    | HookedEncoderDecoder
-)
+__all__ = [
+    "Edit",
+    "HookDidNotFire",
+    "HookedModel",
+    "attention_patterns",
+    "forward",
+    "hook_name",
+    "run_with_cache",
+    "run_with_edits",
+    "run_with_named_hooks",
+    "site_grid",
+]
+
 Edit: TypeAlias = Callable[[Tensor], Tensor]
 Given: TypeAlias = Edit | Tensor | float | int
 Inputs: TypeAlias = Batch | Int[Tensor, "batch pos"]
-
-
-class HookDidNotFire(RuntimeError):
-    """A hook was installed and the model ran without ever calling it."""
-
-
-def forward(model: HookedModel, batch: Batch) -> Float[Tensor, "batch ..."]:
-    """Run any supported model on a batch, on the model's own device.
-
-    Returns:
-        A classifier's logits [batch, label]; a decoder's [batch, pos, vocab]; an encoder's
-        masked-LM logits [batch, pos, vocab], or its last hidden states [batch, pos, d_model] when
-        it was loaded from weights without a masked-LM head; an encoder-decoder's teacher-forced
-        logits [batch, dec_pos, vocab] of a ``Seq2SeqBatch``.
-    """
-    if isinstance(model, HookedEncoderDecoder):
-        return encoder_decoder_logits(model, batch)
-    device = next(model.parameters()).device
-    tokens, mask = batch.tokens.to(device), batch.attention_mask.to(device)
-    if isinstance(model, HookedTransformer):
-        return model(tokens, attention_mask=mask)
-    return model(tokens, token_type_ids=batch.segments.to(device), one_zero_attention_mask=mask)
 
 
 @lru_cache(maxsize=64)
@@ -170,53 +153,6 @@ def _run(
         return value if edits_here else None
 
     return run_with_named_hooks(model, batch, {*edits_at, *reads_at}, visit), values
-
-
-def run_with_named_hooks(
-    model: HookedModel,
-    batch: Batch,
-    names: Iterable[str],
-    visit: Callable[[str, Tensor], Tensor | None],
-) -> Float[Tensor, "batch ..."]:
-    """Run with ``visit(name, value)`` at hook points; what it returns (unless None) replaces value.
-
-    Hooks are removed afterwards, also when an exception passes.
-
-    Raises:
-        InputError: the model has no hook of that name.
-        HookDidNotFire: the model ran without calling one of them.
-    """
-    fired: set[str] = set()
-    handles = []
-
-    def hook_for(name: str) -> Callable[[nn.Module, Any, Tensor], Tensor | None]:
-        def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
-            fired.add(name)
-            return visit(name, output)
-
-        return hook
-
-    names = list(names)
-    known: dict[str, HookPoint] = model.hook_dict
-    try:
-        for name in names:
-            if name not in known:
-                raise InputError(f"no hook {name!r} here; nearest: {_nearest(name, known)}")
-            handles.append(known[name].register_forward_hook(hook_for(name)))
-        logits = forward(model, batch)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if silent := [name for name in names if name not in fired]:
-        raise HookDidNotFire(
-            f"hook {silent[0]!r} did not fire ({len(silent)} of {len(names)} did not), so an edit "
-            f"there changes nothing; nearest hooks: {_nearest(silent[0], known)}"
-        )
-    return logits
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    return ", ".join(difflib.get_close_matches(name, [n for n in known if n != name], 3, 0.0))
 
 
 def run_with_edits(
