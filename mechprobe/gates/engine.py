@@ -206,13 +206,16 @@ class Engine:
         frozen = self.frozen
         start, first = self._begin(batch)
         stands = self.stand_ins(batch)
-        cut = len(self.stages) if start.read is None else self._last_attention()
         return Walk(
-            frozen, self.stages, cut, start, stands,
+            frozen, self.stages, self.cut(start), start, stands,
             {site: stand.at(start.read) for site, stand in stands.items()},
             gates.detach().to(frozen.device, frozen.dtype), wanted.to(frozen.device), leaf,
             at_once or stacked_at_once(start), first, each, recompute,
         )
+
+    def start(self, batch: Batch) -> Start:
+        """What a batch brings to the stages; the same again where it is remembered."""
+        return self._begin(batch)[0]
 
     def _begin(self, batch: Batch) -> tuple[Start, Computed | None]:
         """The embedded batch, and what the first stage makes of it where that is remembered."""
@@ -221,7 +224,7 @@ class Engine:
         start, stage = self.frozen.start(batch), self.stages[0]
         if self._room <= 0 or not isinstance(stage, GatedStage):
             return start, None
-        if start.read is not None and self._last_attention() == 0:
+        if self.cut(start) == 0:
             return start, None
         every = np.ones((1, len(self.grid)), dtype=bool)
         first = stage.compute(State(start.streams[0]), every, start, False, False)
@@ -230,7 +233,10 @@ class Engine:
         self._known[id(batch)] = (batch, start, first)
         return start, first
 
-    def _last_attention(self) -> int:
+    def cut(self, start: Start) -> int:
+        """The stage from which on only the read-out's position goes on (past the end: none)."""
+        if start.read is None:
+            return len(self.stages)
         return max(
             i for i, stage in enumerate(self.stages)
             if isinstance(stage, GatedStage)

@@ -70,7 +70,7 @@ class MLPLayer:
         whole = layer.w_in, gate, layer.w_out
         self._whole = tuple(None if w is None else Packed(w.to(dtype)) for w in whole)
 
-    def _weights(self, units: Tensor | None) -> tuple[Packed, Packed | None, Packed]:
+    def weights(self, units: Tensor | None) -> tuple[Packed, Packed | None, Packed]:
         """W_in, W_gate and W_out of some neurons."""
         w_in, w_gate, w_out = self._whole
         assert w_in is not None
@@ -82,7 +82,7 @@ class MLPLayer:
 
     def compute(self, x: Tensor, copies: int, units: Tensor | None, with_out: bool) -> Neurons:
         """The MLP on normed inputs [block, pos, d_model] of ``copies`` gate vectors."""
-        w_in, w_gate, w_out = self._weights(units)
+        w_in, w_gate, w_out = self.weights(units)
         b_in = self.b_in if units is None else self.b_in[units]
         rows = x.reshape(-1, x.shape[-1]).to(self.dtype)
         if w_gate is None:
@@ -114,7 +114,7 @@ class MLPLayer:
         gates = way.of_neurons.take(list(way.members))
         g = gates.values if found.units is None else gates.values[:, found.units]
         post = found.post.view(found.copies, shape[1] * shape[2], -1) * g[:, None].to(self.dtype)
-        *_, w_out = self._weights(found.units)
+        *_, w_out = self.weights(found.units)
         out = w_out.back(post.flatten(0, 1), self.b_out).view(-1, *shape[1:])
         added = way.neuron_stand.write(gates)
         return out if added is None else out.add_(added)
@@ -141,7 +141,7 @@ class MLPLayer:
         if not further:
             return slopes, None, None
         rows = d_own.reshape(-1, grad.shape[-1]).to(self.dtype)
-        *_, w_out = self._weights(found.units)
+        *_, w_out = self.weights(found.units)
         d_post = w_out(rows)
         of_neurons = None
         if way.of_neurons is not None:
@@ -170,7 +170,7 @@ class MLPLayer:
         return (by_member * gates[:, None, None].to(self.dtype)).flatten(0, 2), out
 
     def _into_stream(self, found: Neurons, d_post: Tensor) -> Tensor:
-        w_in, w_gate, _ = self._weights(found.units)
+        w_in, w_gate, _ = self.weights(found.units)
         act = self.layer.act
         if w_gate is None:
             return w_in.back(act_backward(act, d_post, found.pre))

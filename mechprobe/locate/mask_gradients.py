@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mechprobe.gates.baselines import Baseline
 from mechprobe.gates.engine import Engine, engine_for
+from mechprobe.gates.engine_graphs import GraphedEngine, graphed
 from mechprobe.gates.reference import gated_logits
 from mechprobe.locate.mask_loss import Loss
 from mechprobe.models.edits import HookedModel
@@ -30,17 +31,21 @@ class EngineGradients:
     Attributes:
         at_once: members that run stacked (None: by the number of tokens).
         recompute: trade time for memory on the way back (``Engine.gradients``).
+        graphs: recorded steps of the engine, which take its place unless ``recompute``.
     """
 
     engine: Engine
     at_once: int | None = None
     recompute: bool = False
+    graphs: GraphedEngine | None = None
 
     def __call__(self, batch: Batch, gates: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
         """Each member's loss and the gradient of its gates."""
+        wanted = (gates > 0) & (gates < 1)
+        if self.graphs is not None and not self.recompute:
+            return self.graphs.gradients(batch, gates, loss, wanted=wanted, at_once=self.at_once)
         return self.engine.gradients(
-            batch, gates, loss, wanted=(gates > 0) & (gates < 1), at_once=self.at_once,
-            recompute=self.recompute,
+            batch, gates, loss, wanted=wanted, at_once=self.at_once, recompute=self.recompute
         )
 
 
@@ -52,7 +57,7 @@ def gradients_for(
     engine = engine_for(model, grid, baseline, remember=REMEMBER)
     if engine is None:
         return partial(_by_reference, model, grid, baseline, chunk)
-    return EngineGradients(engine, chunk, recompute)
+    return EngineGradients(engine, chunk, recompute, graphed(engine))
 
 
 def sparing(gradients: Gradients) -> Gradients | None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
-SIZES = {"n_layers": 3, "n_heads": 4, "d_model": 16, "d_mlp": 12, "n_ctx": 12, "d_vocab": 20}
-ROTARY = {"positional_embedding_type": "rotary"}
-LLAMA = {"n_key_value_heads": 2, "normalization_type": "RMS", "final_rms": True, "gated_mlp": True,
-         "rotary_dim": 4, "act_fn": "silu"}  # fmt: skip
+SIZES: dict[str, Any] = {
+    "n_layers": 3, "n_heads": 4, "d_model": 16, "d_mlp": 12, "n_ctx": 12, "d_vocab": 20,
+}  # fmt: skip
+ROTARY: dict[str, Any] = {"positional_embedding_type": "rotary"}
+LLAMA: dict[str, Any] = {
+    "n_key_value_heads": 2, "normalization_type": "RMS", "final_rms": True, "gated_mlp": True,
+    "rotary_dim": 4, "act_fn": "silu",
+}  # fmt: skip
 
 
 def architectures():
@@ -91,8 +97,6 @@ def ragged(random_batch):
     def build(name, seed=0):
         from mechprobe.tasks.batches import Seq2SeqBatch
 
-        if name in ("flat-pre", "flat-post", "position"):
-            return random_batch(7, 7, 7, seed=seed)
         batch = random_batch(7, 4, 6, seed=seed)
         if not name.startswith("t5"):
             return batch

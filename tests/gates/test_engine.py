@@ -1,4 +1,12 @@
-"""The engine against the reference path (hooks and autograd), on every architecture."""
+"""The engine against the reference path (hooks and autograd), on every architecture.
+
+The architectures are those of ``tests.gates.conftest``: heads that classify at a pooled or at the
+last position, read every position, flatten all of them, or write words; causal, bidirectional,
+local and cross attention, grouped queries; norms before, after and nowhere. Every one of them is
+compared in float32 and float64 (here) and bfloat16 (``test_engine_precision``), with no padding and
+with padding on either side, one vector at a time and stacked; every Hugging Face family besides in
+``test_engine_hf``.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +20,16 @@ from mechprobe.gates.baselines import make_baseline, paired_baseline
 from mechprobe.gates.context import gated
 from mechprobe.gates.engine import Engine, EngineFallback, engine_for
 from mechprobe.gates.reference import gated_logits
-from mechprobe.models import forward, run_with_edits, site_grid
+from mechprobe.models import (
+    build_classifier,
+    build_decoder,
+    build_decoder_classifier,
+    forward,
+    run_with_edits,
+    site_grid,
+)
 from mechprobe.sites import Site
+from tests.gates.conftest import SIZES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 CLOSE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -50,18 +66,23 @@ def assert_near(got, expected, dtype):
     assert (got - expected).abs().max() <= CLOSE[dtype] * expected.abs().max()
 
 
+def assert_equals_the_reference(engine, batch, gates, at_once=None):
+    """Logits, losses and gate gradients of the engine against hooks and autograd."""
+    loss, model, dtype = make_loss(), engine.model, gates.dtype
+    logits, losses, slopes = by_reference(model, batch, gates, engine.grid, engine.baseline, loss)
+    assert_near(engine.logits(batch, gates, at_once=at_once), logits, dtype)
+    got, found = engine.gradients(batch, gates, loss, at_once=at_once)
+    assert_near(got, losses, dtype)
+    assert_near(found, slopes, dtype)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_every_architecture_equals_the_reference(architecture, filled, ragged, dtype):
     model, batch = filled(architecture, dtype), ragged(architecture)
     grid = site_grid(model)
     baseline = make_baseline("mean", model, [batch], grid)
-    gates, loss = mixed_gates(3, len(grid), dtype=dtype), make_loss()
-    engine = Engine(model, grid, baseline)
-    logits, losses, slopes = by_reference(model, batch, gates, grid, baseline, loss)
-    assert_near(engine.logits(batch, gates), logits, dtype)
-    got, found = engine.gradients(batch, gates, loss)
-    assert_near(got, losses, dtype)
-    assert_near(found, slopes, dtype)
+    gates = mixed_gates(3, len(grid), dtype=dtype)
+    assert_equals_the_reference(Engine(model, grid, baseline), batch, gates)
 
 
 @pytest.mark.parametrize("name", ["classifier", "llama", "parallel-classifier", "t5-gated"])
@@ -70,13 +91,8 @@ def test_every_baseline_and_neurons(name, kind, filled, ragged):
     model, batch = filled(name), ragged(name)
     grid = replace(site_grid(model), neurons=True)
     baseline = make_baseline(kind, model, [batch], grid)
-    gates, loss = mixed_gates(2, len(grid), seed=1), make_loss()
-    engine = Engine(model, grid, baseline)
-    logits, losses, slopes = by_reference(model, batch, gates, grid, baseline, loss)
-    assert_near(engine.logits(batch, gates), logits, torch.float64)
-    got, found = engine.gradients(batch, gates, loss)
-    assert_near(got, losses, torch.float64)
-    assert_near(found, slopes, torch.float64)
+    gates = mixed_gates(2, len(grid), seed=1)
+    assert_equals_the_reference(Engine(model, grid, baseline), batch, gates)
 
 
 @pytest.mark.parametrize("name", ["classifier", "neox", "t5"])
@@ -90,13 +106,7 @@ def test_vectors_may_share_a_prefix_and_run_stacked(name, at_once, filled, ragge
     gates[1, 0] = gates[2, last] = gates[3, -1] = 0
     gates[4] = gates[3]
     gates[5, -2:] = 0.3
-    loss = make_loss()
-    logits, losses, slopes = by_reference(model, batch, gates, grid, baseline, loss)
-    engine = Engine(model, grid, baseline)
-    assert_near(engine.logits(batch, gates, at_once=at_once), logits, torch.float64)
-    got, found = engine.gradients(batch, gates, loss, at_once=at_once)
-    assert_near(got, losses, torch.float64)
-    assert_near(found, slopes, torch.float64)
+    assert_equals_the_reference(Engine(model, grid, baseline), batch, gates, at_once)
 
 
 @pytest.mark.parametrize("at_once", [2, 4])
@@ -107,13 +117,7 @@ def test_vectors_that_part_in_the_decoder_each_read_the_encoder(at_once, filled,
     gates = torch.ones(4, len(grid), dtype=torch.float64)  # no two alike from the decoder on
     for row, site in enumerate(("dec 0.0", "dec 0.1", "cross 0.2")):
         gates[row, grid.index(site)] = 0.4
-    loss = make_loss()
-    logits, losses, slopes = by_reference(model, batch, gates, grid, baseline, loss)
-    engine = Engine(model, grid, baseline)
-    assert_near(engine.logits(batch, gates, at_once=at_once), logits, torch.float64)
-    got, found = engine.gradients(batch, gates, loss, at_once=at_once)
-    assert_near(got, losses, torch.float64)
-    assert_near(found, slopes, torch.float64)
+    assert_equals_the_reference(Engine(model, grid, baseline), batch, gates, at_once)
 
 
 @pytest.mark.parametrize("at_once", [1, 4])
@@ -163,11 +167,8 @@ def test_grids_of_one_kind(name, kinds, filled, ragged):
     model, batch = filled(name), ragged(name)
     grid = replace(site_grid(model), **kinds)
     baseline = make_baseline("mean", model, [batch], grid)
-    gates, loss = mixed_gates(2, len(grid), seed=4), make_loss()
-    _, losses, slopes = by_reference(model, batch, gates, grid, baseline, loss)
-    got, found = Engine(model, grid, baseline).gradients(batch, gates, loss)
-    assert_near(got, losses, torch.float64)
-    assert_near(found, slopes, torch.float64)
+    gates = mixed_gates(2, len(grid), seed=4)
+    assert_equals_the_reference(Engine(model, grid, baseline), batch, gates)
 
 
 def test_everything_closed_and_everything_open(architecture, filled, ragged):
@@ -180,18 +181,34 @@ def test_everything_closed_and_everything_open(architecture, filled, ragged):
     assert_near(logits[1], gated_logits(model, batch, gates[1:], grid, baseline)[0], torch.float64)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
-def test_padding_on_the_left(name, filled, random_batch):
-    model, batch = filled(name), random_batch(7, 4, 6)
-    flipped = {f: getattr(batch, f).flip(1) for f in ("tokens", "segments", "attention_mask")}
-    batch = replace(batch, **flipped)
-    grid = site_grid(model)
+@pytest.mark.parametrize("padding", ["none", "left"])
+def test_every_architecture_without_padding_and_on_the_left(architecture, padding, filled, ragged):
+    """On the right there is some in all other tests."""
+    model, batch = filled(architecture), ragged(architecture)
+    grid, width = site_grid(model), batch.tokens.shape[1]
+    lengths = torch.tensor([7, 4, 6] if padding == "left" else [width] * 3)
+    real = (torch.arange(width).flip(0) < lengths[:, None]).long()
+    batch = replace(batch, tokens=batch.tokens.clamp(min=1) * real, attention_mask=real)
     baseline = make_baseline("mean", model, [batch], grid)
-    gates, loss = mixed_gates(2, len(grid)), make_loss()
-    logits, _, slopes = by_reference(model, batch, gates, grid, baseline, loss)
-    engine = Engine(model, grid, baseline)
-    assert_near(engine.logits(batch, gates), logits, torch.float64)
-    assert_near(engine.gradients(batch, gates, loss)[1], slopes, torch.float64)
+    gates = mixed_gates(2, len(grid))
+    assert_equals_the_reference(Engine(model, grid, baseline), batch, gates)
+
+
+@pytest.mark.parametrize("name", ["classifier", "decoder-classifier", "gpt2"])
+@pytest.mark.parametrize("remember", [0, 2**20])
+def test_one_layer(name, remember, ragged):
+    """The first layer is the last: where one position is read, it is so from the start."""
+    sizes = SIZES | {"n_layers": 1, "dtype": torch.float64}
+    build = {
+        "classifier": lambda: build_classifier(("yes", "no"), None, **sizes),
+        "decoder-classifier": lambda: build_decoder_classifier(("yes", "no"), None, **sizes),
+        "gpt2": lambda: build_decoder(**sizes),
+    }[name]
+    model, batch = build().requires_grad_(False), ragged(name)
+    grid = site_grid(model)
+    engine = Engine(model, grid, make_baseline("mean", model, [batch], grid), remember=remember)
+    for at_once in (1, 3):
+        assert_equals_the_reference(engine, batch, mixed_gates(3, len(grid)), at_once)
 
 
 def test_paired_values(filled, random_batch):

@@ -9,6 +9,10 @@ import torch
 
 from mechprobe.errors import InputError
 from mechprobe.gates.baselines import mean_baseline, zero_baseline
+from mechprobe.gates.engine import Engine, EngineFallback
+from mechprobe.gates.engine_graphs import GraphedEngine
+from mechprobe.locate.mask_gradients import EngineGradients
+from mechprobe.locate.mask_loss import full_model_logits
 from mechprobe.locate.masks import MaskSettings, Member, mask_loss, train_masks
 from mechprobe.models import build_decoder, forward, site_grid
 from mechprobe.tasks.metrics import kl
@@ -44,9 +48,7 @@ def test_a_language_model_is_searched(decoder, random_batch):
         )
 
 
-def test_the_engine_and_the_reference_path_train_the_same_masks(tiny_classifier, random_batch):
-    from mechprobe.gates.engine import EngineFallback
-
+def test_engine_hooks_and_fixed_steps_train_the_same_masks(tiny_classifier, random_batch):
     model = tiny_classifier(dtype=torch.float64)
     batches = [random_batch(7, 5, 6, seed=seed) for seed in (1, 2)]
     grid = site_grid(model)
@@ -63,3 +65,11 @@ def test_the_engine_and_the_reference_path_train_the_same_masks(tiny_classifier,
     stacked = train_masks(model, batches, members, grid, baseline, settings, chunk=2)
     torch.testing.assert_close(by_engine, stacked, rtol=1e-5, atol=1e-5)
     assert not torch.equal(by_engine[0], by_engine[1])
+    engine = Engine(model, grid, baseline)
+    in_steps = EngineGradients(engine, graphs=GraphedEngine(engine))
+    full = dict(zip(map(id, batches), full_model_logits(model, batches), strict=True))
+    by_steps = train_masks(
+        model, batches, members, grid, baseline, settings, gradients=in_steps,
+        loss=lambda logits, batch: mask_loss(logits, batch, full[id(batch)]),
+    )
+    torch.testing.assert_close(by_engine, by_steps, rtol=1e-5, atol=1e-5)
