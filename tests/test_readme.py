@@ -53,6 +53,35 @@ def test_the_python_example_runs(readme, tmp_path, capsys, monkeypatch):
     assert (tmp_path / "kept.png").stat().st_size > 1_000
 
 
+def test_the_probes_example_runs(readme, tmp_path, monkeypatch, capsys):
+    from mechprobe.models import build_encoder
+    from mechprobe.tasks import word_tokenizer
+    from mechprobe.tasks.treebank_grammar import generate_treebank
+    from tests.studies.topology.test_data import as_conllu
+
+    monkeypatch.chdir(tmp_path)
+    (code,) = (block for block in _blocks(readme, "py") if "fit_bank" in block)
+    sentences = generate_treebank(40, seed=0)
+    for part, rows in {"train": sentences[:20], "dev": sentences[20:30]}.items():
+        (tmp_path / f"{part}.conllu").write_text(as_conllu(rows), encoding="utf-8")
+    (tmp_path / "test.conllu").write_text(as_conllu(sentences[30:]), encoding="utf-8")
+    model = build_encoder(
+        tokenizer=word_tokenizer(" ".join(s.words) for s in sentences), n_layers=1, n_heads=2,
+        d_model=8, d_mlp=8, n_ctx=64, seed=0,
+    )
+    mp.save_model(model, tmp_path / "model")
+    for shown, own in {
+        '"bert-base-uncased"': '"model"', 'load_treebank("ewt", part)':
+        'load_treebank(f"{part}.conllu")',
+    }.items():
+        assert shown in code
+        code = code.replace(shown, own)
+    exec(code, {"mp": mp})
+    said = capsys.readouterr().out
+    assert "mlp_out.0" in said
+    assert said.rstrip().endswith("() ()")
+
+
 def test_the_example_card_loads(readme, tmp_path):
     (card,) = _blocks(readme, "toml")
     (tmp_path / "stories.toml").write_text(card, encoding="utf-8")

@@ -110,6 +110,9 @@ def word_vectors(
         unfit: what happens to sentences that do not fit, as in ``encode_words``.
         on_batch: called with the number of sentences after each batch.
 
+    Warns:
+        SentencesLeftOut: as ``encode_words``.
+
     Raises:
         InputError: no tokenizer, streams of different widths, or as ``encode_words``.
     """

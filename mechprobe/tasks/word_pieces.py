@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,10 @@ from mechprobe.tasks.batches import Batch, Encoded
 POOLINGS = ("mean", "first")
 NO_WORD = -1
 """Word of a special token or of padding."""
+
+
+class SentencesLeftOut(UserWarning):
+    """Some of the given sentences cannot be read by the model and are left out."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,10 @@ def encode_words(
 
     A sentence is unfit when it has more than ``max_length`` tokens, special ones included, or a
     word of which the tokenizer leaves no token (a zero-width character, say). Unfit sentences are
-    left out and listed in the result, or refused.
+    left out with a warning and listed in the result, or refused.
+
+    Warns:
+        SentencesLeftOut: how many are left out, and why.
 
     Raises:
         InputError: a tokenizer that cannot tell words, or has no padding token; an unfit sentence
@@ -90,6 +98,13 @@ def encode_words(
             f"no sentence of {len(sentences)} is left: {len(too_long)} are longer than "
             f"{max_length} tokens and {len(vanished)} have words of which no token is left"
         )
+    if too_long or vanished:
+        warnings.warn(
+            f"{len(too_long) + len(vanished)} of {len(sentences)} sentences are left out (the "
+            f"first is number {min(too_long + vanished)}, from 0): {len(too_long)} longer than "
+            f"{max_length} tokens, {len(vanished)} with a word of which no token is left",
+            SentencesLeftOut, stacklevel=2,
+        )  # fmt: skip
     ids = [out["input_ids"][row] for row in kept]
     pad: Any = tokenizer.pad_token_id
     encoded = Encoded(

@@ -17,6 +17,7 @@ from mechprobe.probes.structural import gold_profile
 from mechprobe.tasks.batches import Batch, word_tokenizer
 from mechprobe.tasks.treebank import Sentence, tree_depths
 from mechprobe.tasks.treebank_grammar import generate_treebank
+from mechprobe.tasks.word_pieces import SentencesLeftOut
 
 SENTENCES = generate_treebank(30, seed=2)
 
@@ -52,9 +53,20 @@ def test_vectors_are_those_of_each_sentence_run_alone(model):
             torch.testing.assert_close(own, torch.stack(rows), atol=1e-5, rtol=1e-5)
 
 
-def test_a_mapped_file_holds_the_same(model, tmp_path):
+def test_a_mapped_file_holds_the_same(model, tmp_path, monkeypatch):
+    mapped, plain = [], np.memmap
+
+    def counted(file, *given, **how):
+        mapped.append(file)
+        return plain(file, *given, **how)
+
+    monkeypatch.setattr(np, "memmap", counted)
     memory = word_vectors(model, SENTENCES).storage
-    nameless = word_vectors(model, SENTENCES, in_memory=0)
+    n_bytes = memory.numel() * 4
+    word_vectors(model, SENTENCES, in_memory=n_bytes)
+    assert not mapped
+    nameless = word_vectors(model, SENTENCES, in_memory=n_bytes - 1)
+    assert len(mapped) == 1
     named = word_vectors(model, SENTENCES, path=tmp_path / "vectors")
     assert torch.equal(nameless.storage, memory)
     assert torch.equal(named.storage, memory)
@@ -82,7 +94,8 @@ def test_chosen_streams_and_first_pieces(model):
 def test_sentences_that_do_not_fit_are_counted_or_refused(model):
     n = model.cfg.n_ctx
     long = Sentence(("doctor",) * n, tuple(range(-1, n - 1)), ("dep",) * n, ("NOUN",) * n)
-    found = word_vectors(model, [SENTENCES[0], long, SENTENCES[1]])
+    with pytest.warns(SentencesLeftOut, match="1 of 3 sentences are left out"):
+        found = word_vectors(model, [SENTENCES[0], long, SENTENCES[1]])
     assert (found.index, found.too_long, found.vanished) == ((0, 2), (1,), ())
     assert found.sentences == tuple(SENTENCES[:2])
     with pytest.raises(InputError, match="sentence 1 has 34 tokens"):

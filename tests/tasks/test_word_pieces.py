@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast
 
 from mechprobe.errors import InputError
-from mechprobe.tasks.word_pieces import encode_words, pool_words
+from mechprobe.tasks.word_pieces import SentencesLeftOut, encode_words, pool_words
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def test_each_token_knows_its_word(tokenizer):
-    encoded = encode_words([["abc", "d"], ["abcd"], ["e", "\u200b"], ["a"] * 9], tokenizer, 8)
+    said = "2 of 4 .* number 2, from 0.: 1 longer than 8 tokens, 1 with a word of which no tok"
+    with pytest.warns(SentencesLeftOut, match=said):
+        encoded = encode_words([["abc", "d"], ["abcd"], ["e", "\u200b"], ["a"] * 9], tokenizer, 8)
     assert encoded.encoded.index.tolist() == [0, 1]
     assert (encoded.too_long, encoded.vanished) == ((3,), (2,))
     assert encoded.encoded.n_dropped == 2
@@ -39,7 +41,8 @@ def test_each_token_knows_its_word(tokenizer):
 
 def test_words_of_a_padded_batch_with_rows_left_out(tokenizer):
     sentences = [["a"] * 9, ["ab", "c"], ["abcd", "e", "f"], ["i"]]
-    encoded = encode_words(sentences, tokenizer, 8)
+    with pytest.warns(SentencesLeftOut, match=r"1 of 4 .* number 0.*: 1 longer .* 0 with a word"):
+        encoded = encode_words(sentences, tokenizer, 8)
     (batch,) = encoded.encoded.batches(3)
     assert batch.index.tolist() == [3, 1, 2]
     assert encoded.words_of(batch).tolist() == [

@@ -10,7 +10,7 @@ import numpy as np
 from mechprobe.errors import InputError
 from mechprobe.runs.inputs import digest_of
 from mechprobe.studies.topology.settings import COLA, OWN, Settings
-from mechprobe.tasks.acceptability import load_cola
+from mechprobe.tasks.acceptability import exchangeable, load_cola
 from mechprobe.tasks.treebank import Sentence
 from mechprobe.tasks.treebank_grammar import generate_treebank
 from mechprobe.tasks.treebank_sources import TREEBANKS, load_treebank
@@ -35,7 +35,7 @@ def prepare(settings: Settings) -> StudyData:
     """Read or generate the sentences.
 
     Raises:
-        InputError: a treebank that is missing, malformed or too small.
+        InputError: a treebank that is missing, malformed or too small, or without parts of speech.
     """
     wanted = {"train": settings.n_train, "dev": settings.n_dev, "test": settings.n_test}
     pretrain: tuple[Sentence, ...] = ()
@@ -59,7 +59,24 @@ def prepare(settings: Settings) -> StudyData:
         parts["second"] = _sample(whole, settings.n_second, settings.seed)
     if settings.encoder is None and not pretrain:
         pretrain = parts["train"]
+    _check_tags(settings, parts)
     return StudyData(parts, pretrain)
+
+
+def _check_tags(settings: Settings, parts: dict[str, tuple[Sentence, ...]]) -> None:
+    """Parts of speech are probed for, and say which words our own task exchanges."""
+    tags = {tag for sentence in parts["train"] for tag in sentence.upos}
+    if len(tags) < 2:
+        raise InputError(
+            f"{settings.treebank}: its {len(parts['train'])} training sentences have one part of "
+            f"speech only, {min(tags)!r}; give a treebank whose UPOS column tells words apart"
+        )
+    own_task = settings.finetune == OWN and settings.treebank != OWN
+    if own_task and not all(any(map(exchangeable, parts[part])) for part in ("train", "test")):
+        raise InputError(
+            f"{settings.treebank}: no neighbours in its sentences can be exchanged, which the task "
+            "of fine-tuning needs; give --finetune none, or longer sentences"
+        )
 
 
 def _split_file(settings: Settings, wanted: dict[str, int]) -> dict[str, tuple[Sentence, ...]]:

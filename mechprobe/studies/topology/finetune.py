@@ -28,6 +28,7 @@ from mechprobe.tasks.acceptability import (
     word_order,
 )
 from mechprobe.tasks.batches import Encoded
+from mechprobe.tasks.treebank import Sentence
 from mechprobe.tasks.treebank_grammar import generate_treebank
 from mechprobe.training.fit import FitSettings, fit_classifier
 from mechprobe.training.regularise import fit_regularised
@@ -63,6 +64,19 @@ class Tuning:
         return found
 
     @cached_property
+    def trees(self) -> tuple[list[Sentence], list[Sentence]]:
+        """Training and held-out sentences of our own task, before words are exchanged."""
+        settings = self.settings
+        if settings.treebank == OWN:
+            n = settings.n_finetune + settings.n_test
+            drawn = generate_treebank(n, seed=settings.seed + _OTHER_SEED)
+            order = np.random.default_rng(settings.seed).permutation(n)
+            drawn = [drawn[i] for i in order]
+            return drawn[: settings.n_finetune], drawn[settings.n_finetune :]
+        parts = self.opened.data.parts
+        return list(parts["train"])[: settings.n_finetune], list(parts["test"])
+
+    @cached_property
     def texts(self) -> tuple[Judged, Judged]:
         """Training and held-out sentences with judgements."""
         settings = self.settings
@@ -72,16 +86,7 @@ class Tuning:
                 train.sample(settings.n_finetune, settings.seed),
                 load_cola("dev", data_dir=settings.data_dir),
             )
-        if settings.treebank == OWN:
-            n = settings.n_finetune + settings.n_test
-            drawn = generate_treebank(n, seed=settings.seed + _OTHER_SEED)
-            order = np.random.default_rng(settings.seed).permutation(n)
-            drawn = [drawn[i] for i in order]
-            train, dev = drawn[: settings.n_finetune], drawn[settings.n_finetune :]
-        else:
-            parts = self.opened.data.parts
-            train, dev = list(parts["train"])[: settings.n_finetune], list(parts["test"])
-        train, dev = ([s for s in part if exchangeable(s)] for part in (train, dev))
+        train, dev = ([s for s in part if exchangeable(s)] for part in self.trees)
         return word_order(train, seed=settings.seed), word_order(dev, seed=settings.seed + 1)
 
     @cached_property
@@ -90,6 +95,13 @@ class Tuning:
         longest = min(self.opened.model.cfg.n_ctx, CONTEXT)
         train, dev = (encode_judged(part, self.tokenizer, longest) for part in self.texts)
         return train, dev
+
+    @cached_property
+    def left_out(self) -> int:
+        """Sentences of our own task without neighbours to exchange, in training and held out."""
+        if self.settings.finetune == COLA:
+            return 0
+        return sum(not exchangeable(s) for part in self.trees for s in part)
 
     def regulariser(self, condition: str) -> TopologyRegulariser:
         """The trained X_ssp probe of a condition's stream, as a loss."""
@@ -143,6 +155,8 @@ def tune_unit(tuning: Tuning, condition: str, index: int) -> dict:
     losses = [row["loss"] for row in run.metrics(name)]  # of earlier processes too
     return {"condition": condition, "seed": seed, "probe_loss_before": before,
             "probe_loss_after": after, "train_loss": losses[-20:],
+            "train_sentences": len(train), "train_truncated": train.n_truncated,
+            "left_out": tuning.left_out,
             **score(model, dev, tuning.texts[1])}
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from mechprobe.probes.sentence_scores import SentenceScore
 from mechprobe.runs import Run
+from mechprobe.studies.topology.bars import has_bars
 from mechprobe.studies.topology.baselines import read_baselines
 from mechprobe.studies.topology.data import StudyData
 from mechprobe.studies.topology.finetune import conditions
@@ -14,7 +15,7 @@ from mechprobe.studies.topology.kinds import kinds_of, scores_named
 from mechprobe.studies.topology.models import model_names, untrained_names
 from mechprobe.studies.topology.results import UNTRAINED, Results, mean_score
 from mechprobe.studies.topology.settings import Settings
-from mechprobe.studies.topology.units import ENCODER, tune_name
+from mechprobe.studies.topology.units import CHECKS, ENCODER, tune_name
 
 
 def gather(settings: Settings, data: StudyData, run: Run) -> Results:
@@ -32,6 +33,7 @@ def gather(settings: Settings, data: StudyData, run: Run) -> Results:
         read_baselines(settings, data, run), dict(sorted(units.items())),
         run.result("heads") if settings.n_heads_tested >= 0 else None, tuned,
         None if settings.encoder else run.result(ENCODER),
+        run.result(CHECKS) if has_bars(settings) else None,
     )
 
 

@@ -29,6 +29,7 @@ class Results:
         heads: of ``heads_unit``, None without.
         finetuned: one dict a fine-tuned model.
         encoder: how the encoder was trained, None when it was given.
+        checks: of ``checks_unit``, None without.
     """
 
     settings: Settings
@@ -39,6 +40,7 @@ class Results:
     heads: dict[str, Any] | None = None
     finetuned: list[dict[str, Any]] = field(default_factory=list)
     encoder: dict[str, Any] | None = None
+    checks: dict[str, int | float] | None = None
 
     def score(self, metric: str, model: str = TRAINED, part: str = "test") -> SentenceScore:
         """One score."""
@@ -232,10 +234,9 @@ def baseline_table(results: Results) -> pd.DataFrame:
 
 
 def sentence_table(results: Results) -> pd.DataFrame:
-    """How many sentences each model was probed on and how many were left out, by reason."""
-    rows = []
-    for (model, kind), unit in results.probes.items():
-        if kind == "distance":
-            rows += [{"model": model, "sentences": part, **n} for part, n in
-                     unit["skipped"].items()]
-    return pd.DataFrame(rows)
+    """How many sentences of each part were read and how many left out, by reason.
+
+    Untrained models share the trained one's tokenizer and context, so they leave out the same.
+    """
+    skipped = results.probes[TRAINED, "distance"]["skipped"]
+    return pd.DataFrame([{"sentences": part, **n} for part, n in skipped.items()])

@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import cached_property
 
 from mechprobe.runs import Run, Unit
+from mechprobe.studies.topology.bars import has_bars
 from mechprobe.studies.topology.baselines import baselines_unit
+from mechprobe.studies.topology.checks import checks_unit
 from mechprobe.studies.topology.data import StudyData
 from mechprobe.studies.topology.finetune import Tuning, conditions, tune_unit
 from mechprobe.studies.topology.heads import heads_unit
@@ -15,7 +17,7 @@ from mechprobe.studies.topology.models import TRAINED, model_names, train_encode
 from mechprobe.studies.topology.probing import Opened, probe_unit
 from mechprobe.studies.topology.settings import Settings
 
-ENCODER = "encoder"
+ENCODER, CHECKS = "encoder", "checks"
 
 
 class StudyRun:
@@ -51,6 +53,8 @@ def units(settings: Settings) -> list[Unit]:
     ]
     for name in reversed(model_names(settings)):  # the trained model last: it is used further
         found += [_probe(name, kind, start) for kind in kinds_of(settings, name)]
+    if has_bars(settings):
+        found.append(Unit(CHECKS, lambda at: checks_unit()))
     found.append(Unit("baselines", lambda at: baselines_unit(at.model(TRAINED)), start))
     if settings.n_heads_tested >= 0:
         needs = tuple(probe_name(TRAINED, kind) for kind in ("distance", "ssp"))

@@ -10,6 +10,7 @@ import numpy as np
 
 from mechprobe.stats import t_interval
 from mechprobe.studies.claims import UNTESTED, Claim, judge
+from mechprobe.studies.topology.bars import margins
 from mechprobe.studies.topology.baselines import CHAIN
 from mechprobe.studies.topology.finetune import PLAIN, null_of
 from mechprobe.studies.topology.gains import by_condition, collapses, fall, mcc_gain, pulled_streams
@@ -20,9 +21,6 @@ from mechprobe.studies.topology.verdict_metrics import (
     separates_training,
     upper_bound,
 )
-
-FEW = 1_000
-"""Training sentences below which the bars of small samples are asked for."""
 
 
 def judge_all(results: Results) -> list[Claim]:
@@ -45,7 +43,7 @@ def probes_find_trees(results: Results) -> Claim:
     own, chain = results.score("uuas"), results.baselines[CHAIN, "test", "uuas"]
     untrained = results.minus(own, results.score("uuas", UNTRAINED))[place]
     over_chain = _over_baseline(results, place)
-    asked = (0.18, 0.20) if results.settings.n_train > FEW else (0.15, 0.10)
+    asked = margins(results.settings)
     held = (
         untrained[0] >= asked[0] and over_chain[0] >= asked[1]
         and untrained[1] > 0 and over_chain[1] > 0

@@ -11,8 +11,8 @@ from mechprobe.runs import Run
 from mechprobe.studies.claims import traced
 from mechprobe.studies.report_parts import Parts
 from mechprobe.studies.topology import published
-from mechprobe.studies.topology.bars import bar_table
-from mechprobe.studies.topology.gains import condition_table, model_table
+from mechprobe.studies.topology.bars import FALL, bar_table
+from mechprobe.studies.topology.gains import condition_table, fall, model_table, pulled_streams
 from mechprobe.studies.topology.kinds import topology_of
 from mechprobe.studies.topology.pictures import draw
 from mechprobe.studies.topology.results import (
@@ -146,6 +146,7 @@ def sections(
              "against-untrained": "Trained minus untrained",
              "baselines": "Trees that know nothing of the sentence",
              "bars": "What was asked of this model beforehand",
+             "sentences": "Sentences read, and left out",
              "published-structural": "Published structural probes (other data and models)"},
             each("trees", "Trees along the layers"),
         ),
@@ -209,6 +210,20 @@ def unfinished(results: Results) -> str:
     return f"{sum(n == results.settings.probe_epochs for n in epochs)} of {len(epochs)}"
 
 
+def left_out(results: Results) -> str:
+    """Which sentences the models could not read, part by part."""
+    table = sentence_table(results)
+    why = "longer than the context, or with words of which the tokenizer leaves nothing"
+    lost = [
+        f"{row['too_long']} too long and {row['vanished']} with vanished words of "
+        f"{row['too_long'] + row['vanished'] + row['kept']} in {row['sentences']}"
+        for row in table.to_dict("records") if row["too_long"] + row["vanished"]
+    ]
+    if not lost:
+        return f"No sentence was left out ({why})."
+    return f"Sentences left out ({why}): {'; '.join(lost)}."
+
+
 def notes(results: Results) -> list[str]:
     """What a reader must know to judge the numbers."""
     settings = results.settings
@@ -234,12 +249,13 @@ def notes(results: Results) -> list[str]:
             "construction. This run shows what the probes and nulls do when it is; it says nothing "
             "about pretrained models."
         )
-    skipped = sentence_table(results)
-    left = int(skipped[["too_long", "vanished"]].to_numpy().sum())
-    found.append(
-        f"{left} sentences were left out over all models and parts (longer than the context, or "
-        "with words of which the tokenizer leaves nothing); table sentences counts them."
-    )
+    found.append(left_out(results))
+    found += [
+        f"The pull at {stream} lowers L_probe of held-out sentences {times:.1f}-fold; at least "
+        f"{FALL:g}-fold was asked beforehand{'' if times >= FALL else ', and is not reached here'}."
+        for stream in pulled_streams(results.finetuned)
+        for times in (fall(results.finetuned, stream),)
+    ]
     if results.finetuned and settings.finetune == OWN:
         found.append("The task of fine-tuning is ours: two neighbouring words exchanged or not.")
     if results.finetuned and settings.finetune == COLA:

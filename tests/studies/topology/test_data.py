@@ -7,8 +7,11 @@ from dataclasses import replace
 import pytest
 
 from mechprobe.errors import InputError
+from mechprobe.runs import Run
 from mechprobe.studies.topology.check import check
 from mechprobe.studies.topology.data import inputs, prepare
+from mechprobe.studies.topology.finetune import Tuning
+from mechprobe.studies.topology.probing import Opened
 from mechprobe.studies.topology.settings import PRESETS, reads_files
 from mechprobe.tasks.treebank_grammar import generate_treebank
 from tests.studies.topology.conftest import MICRO
@@ -68,6 +71,38 @@ def test_a_file_is_split_in_three(tmp_path):
     path.write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(InputError, match=r"mine\.conllu line 3: 1 columns where CoNLL-U has 10"):
         prepare(settings)
+
+
+def test_a_file_without_parts_of_speech_is_refused_before_any_work(tmp_path):
+    path = tmp_path / "mine.conllu"
+    bare = [replace(s, upos=("_",) * len(s)) for s in generate_treebank(60, seed=2)]
+    path.write_text(as_conllu(bare), encoding="utf-8")
+    with pytest.raises(InputError, match="one part of speech only, '_'; give a treebank whose UPO"):
+        prepare(replace(MICRO, treebank=str(path)))
+    single = [
+        replace(s, words=s.words[:1], heads=(-1,), deprel=("root",), upos=(tag,))
+        for s, tag in zip(bare, ["NOUN", "VERB"] * 30, strict=True)
+    ]
+    path.write_text(as_conllu(single), encoding="utf-8")
+    with pytest.raises(InputError, match="no neighbours in its sentences can be exchanged"):
+        prepare(replace(MICRO, treebank=str(path)))
+    assert len(prepare(replace(MICRO, treebank=str(path), finetune="none")).parts["train"]) == 30
+
+
+def test_sentences_without_neighbours_to_exchange_are_counted(tmp_path):
+    sentences = generate_treebank(60, seed=2)
+    short = [replace(s, words=s.words[:1], heads=(-1,), deprel=("root",), upos=s.upos[:1])
+             for s in sentences[:20]]
+    path = tmp_path / "mine.conllu"
+    path.write_text(as_conllu([*short, *sentences[20:]]), encoding="utf-8")
+    settings = replace(MICRO, treebank=str(path), n_finetune=25)
+    data = prepare(settings)
+    used = [*data.parts["train"][:25], *data.parts["test"]]
+    n_short = sum(len(s) == 1 for s in used)
+    with Run.open(tmp_path / "run", {"study": "topology"}) as folder:
+        tuning = Tuning(Opened(settings, data, folder, "trained"))
+        assert 0 < n_short == tuning.left_out
+        assert sum(map(len, tuning.texts)) == len(used) - n_short
 
 
 @pytest.mark.parametrize(

@@ -91,11 +91,14 @@ def test_the_report_judges_every_claim_and_every_file_it_names_is_there(finished
     assert len(named) > 12
     assert all((finished / name).is_file() for name in named)
     assert (finished / "report.html").is_file()
+    assert any(note.startswith("The pull at resid.1 lowers L_probe") for note in report["notes"])
     bound = next(c for c in report["claims"] if c["claim"] == "X_ssp <= X_sp")
     assert "at the same B in 7 of 7" in bound["numbers"]
     rows = read_table(finished / "tables" / "finetuned.csv")
     assert rows.condition.tolist() == ["plain", "resid.1", "resid.1-reversed"] * 2
     assert rows.seed.tolist() == [0, 0, 0, 1, 1, 1]
+    assert set(rows.train_sentences) == {40}
+    assert not rows[["train_truncated", "truncated", "left_out"]].to_numpy().any()
     heads = read_table(finished / "tables" / "heads-uuas.csv")
     assert heads["head"].tolist() == ["0.0", "0.1", "1.0", "1.1"]
     sentences = read_table(finished / "tables" / "sentences.csv")

@@ -55,7 +55,9 @@ def results(fitted=(0.02,) * 5, **changed) -> Results:
     probes = {
         (model, kind): {"flat": {"test": flat}, "streams": NAMES, "rank": rank,
                         "train_loss": losses[model]}
-        for model in losses for kind, rank in (("ssp", 32), ("essp", 32), ("ssp-rank-8", 8))
+        for model in losses for kind, rank in (
+            ("ssp", 32), ("essp", 32), ("ssp-rank-8", 8), ("sp", 32), ("distance", 64)
+        )
     }
     return Results(SETTINGS, ("test",), scores, chain, probes, **changed)
 
@@ -185,7 +187,10 @@ def test_the_table_of_conditions_pairs_by_seed():
 
 def test_bars_are_asked_of_minilm_on_ewt_only():
     assert not len(bar_table(results()))
-    own = results(finetuned=tuned((0.5, 0.5), (0.6, 0.6), (0.5, 0.5)), values={
+    checks = {"greedy_wrong": 0, "exact_excess": 1e-16, "exact_worse": 0, "planted_x_sp": 0.03,
+              "planted_nspr": 0.95, "planted_uuas": 1.0, "weights_changed_by_0": 1,
+              "gradient_past": 0.0, "strong_fall": 6.0}
+    own = results(checks=checks, finetuned=tuned((0.5, 0.5), (0.6, 0.6), (0.5, 0.5)), values={
         ("trained", "sp_nspr"): (0.6, 0.6, 0.6, 0.75, 0.6),
         ("trained", "sp_root"): (0.6, 0.6, 0.6, 0.5, 0.6),
         ("trained", "upos-control"): (0.5, 0.5, 0.5, 0.5, 0.5),
@@ -193,7 +198,10 @@ def test_bars_are_asked_of_minilm_on_ewt_only():
     ewt = replace(own.settings, encoder="minilm", treebank="ewt", n_train=2_000)
     table = bar_table(replace(own, settings=ewt)).set_index("bar")
     assert table.loc["UUAS at resid.2", "found"] == pytest.approx(0.7, abs=0.02)
-    assert table["met"].to_dict() == {
+    met = table["met"].to_dict()
+    assert list(met.values())[:9] == ["yes"] * 3 + ["no"] + ["yes"] * 2 + ["no"] + ["yes"] * 2
+    assert dict(list(met.items())[9:]) == {
+        "streams that each probe of the model is trained on together": "yes",
         "UUAS at resid.2": "yes", "over untrained": "yes", "over the chain": "yes",
         "UUAS at resid.3: below the chain": "no", "NSpr. of the X_sp probe at resid.3": "yes",
         "root accuracy of the X_sp probe at resid.3": "no", "linear selectivity at resid.3": "yes",
