@@ -77,6 +77,7 @@ if TYPE_CHECKING:
         PairAccuracy,
         ftgd,
         score_minimal_pairs,
+        text_perplexity,
         transfer_matrix,
         tuned_model,
     )
@@ -150,6 +151,7 @@ _HOME = {
     "score_minimal_pairs": "training.task_spaces",
     "TuneSettings": "training.ftgd",
     "ftgd": "training.task_spaces",
+    "text_perplexity": "training.task_spaces",
     "tuned_model": "training.task_spaces",
     "TransferSpace": "training.transfer",
     "transfer_matrix": "training.task_spaces",
@@ -233,6 +235,7 @@ __all__ = [
     "show_logits",
     "show_tokens",
     "site_grid",
+    "text_perplexity",
     "to_hf",
     "transfer_matrix",
     "tuned_model",

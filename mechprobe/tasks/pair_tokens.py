@@ -121,6 +121,14 @@ def subset(pairs: EncodedPairs, chosen: Int[np.ndarray, " pair"]) -> EncodedPair
     )
 
 
+def begin_token(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Id of the token before a sentence: BOS, else EOS; InputError where there is neither."""
+    bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    if not isinstance(bos, int):
+        raise InputError("the tokenizer has neither a begin nor an end token; set bos_token")
+    return bos
+
+
 def encode_minimal_pairs(
     pairs: MinimalPairs,
     tokenizer: PreTrainedTokenizerBase,
@@ -142,14 +150,12 @@ def encode_minimal_pairs(
     """
     if unknown not in UNKNOWN:
         raise InputError(f"unknown={unknown!r}; expected one of {', '.join(UNKNOWN)}")
-    bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    if not isinstance(bos, int):
-        raise InputError("the tokenizer has neither a begin nor an end token; set bos_token")
+    bos = begin_token(tokenizer)
     ids: list[list[int]] = []
     task, shared, n_dropped = [], [], 0
     for t, paradigm in enumerate(pairs):
         sentences = [s for pair in zip(paradigm.good, paradigm.bad, strict=True) for s in pair]
-        found = [[bos, *row] for row in _token_ids(sentences, tokenizer)]
+        found = [[bos, *row] for row in token_ids(sentences, tokenizer)]
         for i, where in enumerate(paradigm.where):
             two = found[2 * i : 2 * i + 2]
             odd = _unknown_word(sentences[2 * i : 2 * i + 2], two, tokenizer)
@@ -182,9 +188,10 @@ def encode_minimal_pairs(
     )
 
 
-def _token_ids(
+def token_ids(
     sentences: Sequence[str], tokenizer: PreTrainedTokenizerBase
 ) -> list[list[int]]:
+    """The tokens of each sentence, without any before or behind it."""
     out = tokenizer(
         list(sentences), add_special_tokens=False, padding=False, truncation=False,
         return_attention_mask=False, verbose=False,
@@ -202,7 +209,7 @@ def _unknown_word(
     for sentence, row in zip(sentences, ids, strict=True):
         if unk in row[1:]:
             for word in sentence.split():
-                if unk in _token_ids([word], tokenizer)[0]:
+                if unk in token_ids([word], tokenizer)[0]:
                     return word
             return sentence
     return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mechprobe.errors import InputError
@@ -82,9 +82,14 @@ def by_task(
     values: Float[np.ndarray, "*copy pair"], pairs: EncodedPairs
 ) -> Float[np.ndarray, "*copy task"]:
     """Mean of a value over the pairs of each paradigm."""
-    n_tasks = len(pairs.names)
-    member = np.zeros((len(pairs), n_tasks))
-    member[np.arange(len(pairs)), pairs.task] = 1.0
+    return task_means(values, pairs.task, len(pairs.names))
+
+
+def task_means(
+    values: Float[np.ndarray, "*copy pair"], task: Int[np.ndarray, " pair"], n_tasks: int
+) -> Float[np.ndarray, "*copy task"]:
+    """Mean of a value over the pairs of each of so many tasks, the task of every pair given."""
+    member = np.eye(n_tasks)[task]
     return values @ member / member.sum(0)
 
 

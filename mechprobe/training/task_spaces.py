@@ -6,7 +6,7 @@ ids. Source: Weber et al. 2024, arXiv 2406.06441.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -14,18 +14,18 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 from matplotlib.figure import Figure
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from mechprobe.errors import InputError
 from mechprobe.figures.task_space import task_accuracies
 from mechprobe.models.edits import HookedModel
 from mechprobe.stats import wilson
-from mechprobe.tasks.minimal_pairs import MinimalPairs
+from mechprobe.tasks.minimal_pairs import PARTS, MinimalPairs
 from mechprobe.tasks.pair_tokens import EncodedPairs, encode_minimal_pairs
 from mechprobe.training.deltas import Delta, flat_weights
 from mechprobe.training.ftgd import Tuned, TuneSettings, tune
 from mechprobe.training.pair_scores import BATCH_TOKENS, macro_mean, score_pairs
+from mechprobe.training.perplexity import perplexity, text_rows
 from mechprobe.training.transfer import TransferSpace, transfer_space
 
 
@@ -121,6 +121,18 @@ def ftgd(
         )
 
 
+def text_perplexity(model: HookedModel, sentences: Sequence[str], *, length: int = 64) -> float:
+    """Perplexity of a decoder on sentences laid end to end: what tuning costs elsewhere.
+
+    Args:
+        length: tokens that are read at once; at most the model's context.
+
+    Raises:
+        InputError: a model without tokenizer or that is no decoder, or less text than that.
+    """
+    return perplexity(model, text_rows(sentences, _reader(model), min(length, model.cfg.n_ctx)))
+
+
 @contextmanager
 def tuned_model(model: HookedModel, delta: Delta) -> Iterator[HookedModel]:
     """The model with a delta's weights inside the block, and its own, bit by bit, after it.
@@ -134,28 +146,31 @@ def tuned_model(model: HookedModel, delta: Delta) -> Iterator[HookedModel]:
 
 def transfer_matrix(
     model: HookedModel, pairs: MinimalPairs, settings: TuneSettings | None = None, *,
-    text: Int[Tensor, "batch pos"] | None = None, unknown: str = "raise", seed: int = 0,
+    text: Sequence[str] | None = None, shares: Mapping[str, tuple[float, float]] = PARTS,
+    unknown: str = "raise", seed: int = 0,
 ) -> TransferSpace:
     """Tune a decoder on each paradigm in turn and test each tuned model on all; it stays as it was.
 
     Of each paradigm the part "tune" is tuned on, "validate" decides ``settings.stop`` and
-    "evaluate" is tested on (``mechprobe.tasks.minimal_pairs.PARTS``).
+    "evaluate" is tested on.
 
     Args:
         settings: of tuning; those of ``ftgd`` when None.
-        text: rows of token ids of held-out text, for the perplexity of each tuned model.
+        text: held-out sentences, for the perplexity of each tuned model.
+        shares: from where to where each part of a paradigm goes, as shares of its pairs.
 
     Raises:
         InputError: as ``ftgd``, or paradigms with too few pairs for their parts.
     """
     settings = settings or TuneSettings()
     parts = {
-        name: read_pairs(model, pairs.part(name), unknown)
+        name: read_pairs(model, pairs.part(name, shares), unknown)
         for name in ("tune", "evaluate", *(["validate"] if settings.stop is not None else []))
     }
+    rows = None if text is None else text_rows(text, _reader(model), min(64, model.cfg.n_ctx))
     with flat_weights(model) as weights:
         found = transfer_space(
-            model, weights, parts["tune"], parts["evaluate"], settings, text=text,
+            model, weights, parts["tune"], parts["evaluate"], settings, text=rows,
             validation=parts.get("validate"), seed=seed,
         )
     return replace(found, phenomena=tuple(pairs.phenomena))
@@ -167,9 +182,13 @@ def read_pairs(model: HookedModel, pairs: MinimalPairs, unknown: str = "raise") 
     Raises:
         InputError: a model without tokenizer, or pairs it cannot read; file and line are named.
     """
+    longest = int(model.cfg.n_ctx)
+    return encode_minimal_pairs(pairs, _reader(model), max_length=longest, unknown=unknown)
+
+
+def _reader(model: HookedModel) -> PreTrainedTokenizerBase:
     tokenizer = getattr(model, "tokenizer", None)
     if not isinstance(tokenizer, PreTrainedTokenizerBase):
         raise InputError("the model has no tokenizer, so it cannot read sentences; load one with a "
                          "tokenizer, or set model.tokenizer")
-    longest = int(model.cfg.n_ctx)
-    return encode_minimal_pairs(pairs, tokenizer, max_length=longest, unknown=unknown)
+    return tokenizer

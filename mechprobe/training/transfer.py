@@ -25,7 +25,7 @@ from mechprobe.runs.files import atomic_write, read_arrays, read_json, to_json, 
 from mechprobe.tasks.pair_tokens import EncodedPairs, subset
 from mechprobe.training.deltas import Delta, ResidentWeights
 from mechprobe.training.ftgd import TuneSettings, tune
-from mechprobe.training.pair_scores import BATCH_TOKENS, pair_margins
+from mechprobe.training.pair_scores import BATCH_TOKENS, pair_margins, task_means
 from mechprobe.training.perplexity import perplexity
 
 UNITS = {
@@ -137,8 +137,7 @@ class TransferSpace:
             ) from None
 
     def _means(self, values: np.ndarray) -> np.ndarray:
-        member = np.eye(len(self.names))[self.task]
-        return values.astype(float) @ member / member.sum(0)
+        return task_means(values.astype(float), self.task, len(self.names))
 
 
 @dataclass(frozen=True)

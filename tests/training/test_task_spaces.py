@@ -1,11 +1,15 @@
 """What scripts call, from ``import mechprobe as mp``: against the modules below and by hand."""
 
+import dataclasses
+import re
+
 import numpy as np
 import pytest
 import torch
 
 import mechprobe as mp
 from mechprobe.models import build_decoder
+from mechprobe.studies.task_spaces.settings import Settings
 from mechprobe.tasks.pair_templates import generate_text
 from mechprobe.tasks.pair_tokens import encode_minimal_pairs
 from mechprobe.tasks.vocabulary import train_tokenizer
@@ -69,10 +73,27 @@ def test_tuning_gives_a_delta_that_a_block_applies(setting):
     assert stopped.accuracy[-1] >= 0.5
 
 
+def test_perplexity_of_text_is_that_of_a_loop_over_rows(setting):
+    model, pairs = setting
+    sentences, bos = pairs["npi_ever"].good, model.tokenizer.bos_token_id
+    ids = [i for s in sentences for i in (bos, *model.tokenizer(s)["input_ids"])]
+    losses = []
+    for start in range(0, len(ids) - 9, 10):
+        row = ids[start : start + 10]
+        logp = model(torch.tensor([row]))[0].log_softmax(-1)
+        losses += [-float(logp[i, row[i + 1]].detach()) for i in range(9)]
+    found = mp.text_perplexity(model, sentences, length=10)
+    assert found == pytest.approx(np.exp(np.mean(losses)), rel=1e-4)
+    with pytest.raises(mp.InputError, match="make no row of 24"):
+        mp.text_perplexity(model, sentences[:1])
+
+
 def test_a_transfer_matrix_is_tuning_and_testing_each(setting, tmp_path):
     model, pairs = setting
     settings = mp.TuneSettings(steps=4, lr=0.1, top=0.1)
-    space = mp.transfer_matrix(model, pairs, settings, seed=3)
+    text = pairs["npi_ever"].good
+    space = mp.transfer_matrix(model, pairs, settings, text=text, seed=3)
+    assert space.perplexity_before == pytest.approx(mp.text_perplexity(model, text))
     test = encode_minimal_pairs(pairs.part("evaluate"), model.tokenizer)
     base = pair_margins(model, test)
     for t, name in enumerate(pairs.names):
@@ -80,10 +101,14 @@ def test_a_transfer_matrix_is_tuning_and_testing_each(setting, tmp_path):
         found = mp.ftgd(model, mine, settings, seed=3 + t)
         with mp.tuned_model(model, found.delta):
             np.testing.assert_allclose(space.after[t], pair_margins(model, test), atol=1e-5)
+            after = mp.text_perplexity(model, text)
+        assert space.perplexity_after[t] == pytest.approx(after, rel=1e-5)
     change = ((space.after > 0).astype(float) - (base > 0)).reshape(3, 3, 2).mean(-1)
     np.testing.assert_allclose(space.table().to_numpy(), change, atol=1e-9)
     assert list(space.table().columns) == pairs.names
     assert len(space.plot("log_odds").axes[0].get_xticklabels()) == 3
+    halves = {"tune": (0.0, 0.5), "evaluate": (0.5, 1.0)}
+    assert len(mp.transfer_matrix(model, pairs, settings, shares=halves).task) == 30
     back = mp.TransferSpace.load(space.save(tmp_path / "space"))
     assert back.names == space.names
     assert back.phenomena == tuple(pairs.phenomena)
@@ -96,6 +121,19 @@ def test_a_model_that_cannot_read_sentences_is_refused(setting, tmp_path):
         mp.score_minimal_pairs(bare, setting[1])
     with pytest.raises(mp.InputError, match=r"tasks\.json"):
         mp.TransferSpace.load(tmp_path)
+
+
+def test_what_the_page_on_tuning_says_is_there(setting, repo, capsys):
+    text = (repo / "docs" / "pages" / "tuning.md").read_text(encoding="utf-8")
+    model, pairs = setting
+    code = text.split("```py\n")[1].split("```")[0]
+    exec(code, {"mp": mp, "model": model, "pairs": pairs, "sentences": pairs["npi_ever"].good})
+    assert "npi_ever" in capsys.readouterr().out
+    rows = re.findall(r"^\| .+? \| (`.+?`) \| (.+?) \|$", text.split("## Options")[1], re.M)
+    tuned = {name for fields, _ in rows for name in re.findall(r"`(\w+)", fields)}
+    assert {f.name for f in dataclasses.fields(mp.TuneSettings)} == tuned - {"TuneSettings"}
+    known = {f"--{f.name.replace('_', '-')}" for f in dataclasses.fields(Settings)}
+    assert set(re.findall(r"--[a-z][\w-]+", text)) <= known
 
 
 def test_what_the_readme_shows_runs(repo, tmp_path, monkeypatch):

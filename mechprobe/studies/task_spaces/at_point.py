@@ -14,6 +14,7 @@ from mechprobe.studies.task_spaces.models import Point
 from mechprobe.studies.task_spaces.settings import Settings
 from mechprobe.studies.task_spaces.spaces import GRADIENTS, HEADS, arrays_file
 from mechprobe.tasks.minimal_pairs import MinimalPairs, hypothesis_space, word_overlap
+from mechprobe.training.pair_scores import task_means
 from mechprobe.training.transfer import TransferSpace
 
 
@@ -77,8 +78,8 @@ def read_point(settings: Settings, pairs: MinimalPairs, point: Point, run: Run) 
 
 def accuracies(arrays: dict[str, np.ndarray]) -> Float[np.ndarray, " task"]:
     """Share of each task's pairs that the untuned model gets right."""
-    right, task = arrays["scores"] > 0, arrays["scored_task"]
-    return np.bincount(task, right) / np.bincount(task)
+    right, task = (arrays["scores"] > 0).astype(float), arrays["scored_task"]
+    return task_means(right, task, int(task.max()) + 1)
 
 
 def read_tuning(
