@@ -70,6 +70,15 @@ def test_a_fresh_model_has_t5s_scales():
         assert found[ours] == pytest.approx(float(theirs[name].detach().std()), rel=0.1), ours
 
 
+def test_position_biases_can_start_wider_and_nothing_else_changes():
+    plain, wide = (build_encoder_decoder(**SIZES, position_std=std) for std in (None, 1.5))
+    for (name, mine), other in zip(plain.named_parameters(), wide.parameters(), strict=True):
+        scale = 1.5 * 32**0.5 if name.endswith("rel_pos_bias.weight") else 1.0
+        assert torch.allclose(other, mine * scale), name
+    with pytest.raises(InputError, match=r"position_std is 0\.0; give more"):
+        build_encoder_decoder(**SIZES, position_std=0.0)
+
+
 def test_the_seed_decides_every_weight_and_nothing_else_is_drawn():
     torch.manual_seed(0)
     expected = torch.rand(2)

@@ -18,6 +18,11 @@ from mechprobe.sites import ENCODER_DECODER
 from mechprobe.studies.abstraction.data import SetData
 from mechprobe.studies.abstraction.settings import Settings
 
+POSITION_STD = 1.5
+"""Spread of a built encoder-decoder's position biases at the start. From T5's own (.125 at width
+64) 1,000 steps on the mini grammar's target task reach .65 in distribution, from this .92 (one set:
+the order of two nouns is confused, as training moves the biases too slowly)."""
+
 
 def fresh_model(settings: Settings, data: SetData, seed: int) -> HookedModel:
     """The model before any training: pretrained, or built with the set's vocabulary."""
@@ -28,7 +33,7 @@ def fresh_model(settings: Settings, data: SetData, seed: int) -> HookedModel:
         "d_vocab": len(data.words), "seed": seed,
     }
     if settings.arch == "encoder-decoder":
-        return moved(build_encoder_decoder(**shape), settings)
+        return moved(build_encoder_decoder(**shape, position_std=POSITION_STD), settings)
     shape["act_fn"] = "gelu_pytorch_tanh"  # GPT-2's, in one operation
     if settings.positions == "rotary":
         shape |= {"positional_embedding_type": "rotary",
