@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import signal
 import socket
@@ -55,18 +56,39 @@ def test_ray_gives_the_same_tables_also_when_an_actor_dies(
         RayWorkers(1, gpus=0.5)
 
 
+PARTS = """
+import json, sys, time
+from mechprobe.errors import InputError
+from mechprobe.studies.sweep.cluster import RayWorkers
+
+with RayWorkers(2, address=sys.argv[1], gpus=0.25) as workers:
+    ray = workers._ray
+    workers._actors.update({i: workers._actor.remote() for i in range(2)})
+    pids = ray.get([actor.process.remote() for actor in workers._actors.values()])
+    until = time.monotonic() + 60
+    while ray.available_resources().get("GPU", 0) != 0.5 and time.monotonic() < until:
+        time.sleep(0.5)
+    found = [len(set(pids)), ray.available_resources()["GPU"], ray.cluster_resources()["GPU"]]
+try:
+    RayWorkers(1, address=sys.argv[1], gpus=1.5)
+except InputError as error:
+    print(json.dumps([*found, str(error)]))
+"""
+
+
 @pytest.fixture
-def cluster() -> Iterator[str]:
+def cluster(monkeypatch) -> Iterator[str]:
     """The address of a cluster of one machine that says it has 2 CPUs and 1 GPU."""
     pytest.importorskip("ray", reason="Ray (extra cluster) is not installed")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # of a token kept in the home folder
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = "import sys; from ray.scripts.scripts import main; sys.exit(main())"
     started = subprocess.Popen(
         [sys.executable, "-c", command, "start", "--head", "--block", "--port", str(port),
-         "--node-ip-address", "127.0.0.1", "--num-cpus", "2", "--num-gpus", "1",
-         "--include-dashboard", "false", "--disable-usage-stats"],
+         "--num-cpus", "2", "--num-gpus", "1", "--include-dashboard", "false",
+         "--disable-usage-stats"],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )
     until = time.monotonic() + 120
@@ -82,15 +104,10 @@ def cluster() -> Iterator[str]:
 
 @pytest.mark.slow
 def test_workers_take_parts_of_a_gpu_of_a_cluster_that_is_there(cluster):
-    with RayWorkers(2, address=cluster, gpus=0.25) as workers:
-        ray = workers._ray
-        workers._actors.update({i: workers._actor.remote() for i in range(2)})
-        pids = ray.get([actor.process.remote() for actor in workers._actors.values()])
-        assert len(set(pids)) == 2
-        until = time.monotonic() + 60
-        while ray.available_resources().get("GPU", 0) != 0.5 and time.monotonic() < until:
-            time.sleep(0.5)
-        assert ray.available_resources()["GPU"] == 0.5
-        assert ray.cluster_resources()["GPU"] == 1
-    with pytest.raises(InputError, match=r"--gpus 1\.5 for each worker"):
-        RayWorkers(1, address=cluster, gpus=1.5)
+    done = subprocess.run(
+        [sys.executable, "-c", PARTS, cluster], capture_output=True, text=True, timeout=500
+    )
+    assert done.returncode == 0, done.stderr[-3_000:]
+    actors, free, whole, said = json.loads(done.stdout.splitlines()[-1])
+    assert (actors, free, whole) == (2, 0.5, 1)
+    assert "--gpus 1.5 for each worker" in said
