@@ -12,7 +12,8 @@ from mechprobe.studies.claims import HELD, Claim, traced
 RECORDS = {
     "heuristic-core-laptop": "heuristic_core", "heuristic-core-real": "heuristic_core",
     "abstraction-laptop": "abstraction", "task-space-real": "task_spaces",
-    "hierarchy-laptop": "hierarchy", "topology-laptop": "topology",
+    "hierarchy-laptop": "hierarchy", "hierarchy-full-cpu": "hierarchy",
+    "topology-laptop": "topology",
 }
 
 
