@@ -207,6 +207,16 @@ def batches_by_length(lengths: np.ndarray) -> Iterator[np.ndarray]:
         start = end
 
 
+def laid_out(
+    data: WordVectors, device: torch.device
+) -> Iterator[tuple[Int[np.ndarray, " unit"], Float[Tensor, "site unit d"], Side]]:
+    """Places in ``data`` of the units of some sentences at a time, their vectors, how they lie."""
+    every = torch.arange(len(data.streams))
+    for rows in batches_by_length(data.lengths):
+        vectors, side, _ = _batch(data, rows, None, every, device)
+        yield spans(data.starts, rows), vectors, side
+
+
 def _check(train: WordVectors, dev: WordVectors) -> None:
     if not (len(train) and len(dev)):
         raise InputError("a probe needs training and held-out sentences; one of them is empty")

@@ -17,8 +17,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from mechprobe.errors import InputError
-from mechprobe.probes.activations import WordVectors, spans
-from mechprobe.probes.bank import ProbeBank, batches_by_length, check_streams
+from mechprobe.probes.activations import WordVectors
+from mechprobe.probes.bank import ProbeBank, check_streams, laid_out
 from mechprobe.probes.objective import Objective, Params, Side
 from mechprobe.tasks.treebank import Sentence
 
@@ -158,13 +158,7 @@ def word_hits(bank: ProbeBank, data: WordVectors) -> Float[np.ndarray, "site uni
     gold = np.concatenate(targets(data))
     out = np.full((len(bank.streams), len(gold)), np.nan)
     device = next(iter(bank.params.values())).device
-    for rows in batches_by_length(data.lengths):
-        units = spans(data.starts, rows)
-        vectors = data.storage.index_select(0, torch.from_numpy(units)).transpose(0, 1).to(device)
-        real = torch.arange(int(data.lengths[rows].max())) < torch.from_numpy(
-            data.lengths[rows][:, None]
-        )
-        side = Side(real.flatten().nonzero()[:, 0].to(device), real.to(device))
+    for units, vectors, side in laid_out(data, device):
         found = predict(bank.params, vectors, side).cpu().numpy()
         out[:, units] = np.where(gold[units] == NO_LABEL, np.nan, found == gold[units])
     return out

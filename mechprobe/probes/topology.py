@@ -18,8 +18,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mechprobe.errors import InputError
-from mechprobe.probes.activations import WordVectors, spans
-from mechprobe.probes.bank import ProbeBank, bank_losses, batches_by_length, check_streams
+from mechprobe.probes.activations import WordVectors
+from mechprobe.probes.bank import ProbeBank, bank_losses, check_streams, laid_out
 from mechprobe.probes.objective import Objective, Params, Side
 from mechprobe.probes.pseudo_labels import LABELLINGS, depth_histogram, flat_share, pseudo_labels
 from mechprobe.probes.structural import gold_profile, squared_norms, uniform_map
@@ -132,7 +132,9 @@ def topology_scores(
     """
     check_streams(bank, data)
     found: list[list[Tensor]] = [[] for _ in bank.streams]
-    for nu, real in _norms(bank, data):
+    b = bank.params["B"].detach()
+    for _, vectors, side in laid_out(data, b.device):
+        nu, real = side.pad(squared_norms(b, vectors)), side.real
         levels = pseudo_labels(nu, real.expand(nu.shape), labels).cpu()
         for site, own in enumerate(levels):
             found[site].append(own)
@@ -150,19 +152,6 @@ def topology_scores(
         bank.objective.name, names, bank_losses(bank, data),
         (counts / counts.sum(1, keepdim=True)).numpy(), flat,
     )  # fmt: skip
-
-
-@torch.no_grad()
-def _norms(bank: ProbeBank, data: WordVectors):
-    """nu [site, batch, word] and which places are units, batch by batch."""
-    b = bank.params["B"]
-    for rows in batches_by_length(data.lengths):
-        lengths = torch.from_numpy(data.lengths[rows])
-        real = torch.arange(int(lengths.max())) < lengths[:, None]
-        side = Side(real.flatten().nonzero()[:, 0].to(b.device), real.to(b.device))
-        units = torch.from_numpy(spans(data.starts, rows))
-        vectors = data.storage.index_select(0, units).transpose(0, 1).to(b)
-        yield side.pad(squared_norms(b, vectors)), side.real
 
 
 def _warn(names: tuple[str, ...], flat: np.ndarray, metric: str) -> None:

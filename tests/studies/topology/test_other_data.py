@@ -39,9 +39,8 @@ def folder(tmp_path_factory):
 
 def test_sentences_that_do_not_fit_are_counted(folder):
     table = read_table(folder / "tables" / "sentences.csv").set_index("sentences")
-    assert table.loc["second", "too_long"] == 1
-    assert table.loc["second", "kept"] == 9
-    assert table["vanished"].sum() == 0
+    assert table.to_dict("index")["second"] == {"too_long": 1, "vanished": 0, "kept": 9}
+    assert not table["vanished"].to_numpy().any()
     notes = json.loads((folder / "report.json").read_text())["notes"]
     assert any(
         note.endswith("nothing): 1 too long and 0 with vanished words of 10 in second.")
