@@ -10,7 +10,7 @@ from mechprobe.show.bundle import asset
 
 SCRIPTS = (
     "rows.js", *(f"explorer/{name}.js" for name in (
-        "numbers", "state", "follow", "grid", "tools", "side", "looked", "explorer",
+        "numbers", "state", "follow", "grid", "tools", "reader", "side", "looked", "explorer",
     )),
 )
 """The page's scripts, one scope for all; a notebook's page and a saved one add what answers."""
