@@ -75,7 +75,7 @@ def _in(home: Path, folder: Path, *words: str) -> str:
     plain = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MECHPROBE_DATA")}
     done = subprocess.run(
         [str(home / "bin" / words[0]), *words[1:]], cwd=folder, env=plain, text=True,
-        capture_output=True, timeout=300,
+        capture_output=True, timeout=1_200,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
