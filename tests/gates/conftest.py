@@ -29,7 +29,8 @@ def architectures():
     )
 
     labels = ("yes", "no")
-    fixed = SIZES | {"n_ctx": 7}
+    fixed: dict[str, Any] = SIZES | {"n_ctx": 7}
+    no_mlp: dict[str, Any] = SIZES | {"d_mlp": None}
     return {
         "classifier": lambda d: build_classifier(labels, None, **SIZES, dtype=d),
         "encoder": lambda d: build_encoder(**SIZES, dtype=d),
@@ -47,7 +48,7 @@ def architectures():
             dtype=d,
         ),
         "attention-only": lambda d: build_decoder(
-            **(SIZES | {"d_mlp": None}), attn_only=True, normalization_type=None, dtype=d
+            **no_mlp, attn_only=True, normalization_type=None, dtype=d
         ),
         "decoder-classifier": lambda d: build_decoder_classifier(labels, None, **SIZES, dtype=d),
         "parallel-classifier": lambda d: build_decoder_classifier(

@@ -11,6 +11,7 @@ with padding on either side, one vector at a time and stacked; every Hugging Fac
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -198,7 +199,7 @@ def test_every_architecture_without_padding_and_on_the_left(architecture, paddin
 @pytest.mark.parametrize("remember", [0, 2**20])
 def test_one_layer(name, remember, ragged):
     """The first layer is the last: where one position is read, it is so from the start."""
-    sizes = SIZES | {"n_layers": 1, "dtype": torch.float64}
+    sizes: dict[str, Any] = SIZES | {"n_layers": 1, "dtype": torch.float64}
     build = {
         "classifier": lambda: build_classifier(("yes", "no"), None, **sizes),
         "decoder-classifier": lambda: build_decoder_classifier(("yes", "no"), None, **sizes),
