@@ -62,6 +62,10 @@ def markdown(table: pd.DataFrame, seeds: list[int], command: str) -> str:
     exact = table[table["exact"].astype(bool)]
     passed = bool((exact["met_on"] == exact["of"]).all())
     learned = table[~table["exact"].astype(bool)]
+    for seed in seeds:
+        lacking = dict.fromkeys(table.loc[table[f"value_{seed}"].isna(), "model"])
+        if lacking:
+            lines += ["", f"Not run on grammar {seed}: {', '.join(lacking)}."]
     lines += [
         "", f"Exact bars: {'pass' if passed else 'FAIL'}. Learned bars met: "
         f"{int(learned['met_on'].sum())} of {int(learned['of'].sum())}.", "",

@@ -134,3 +134,5 @@ def test_grammars_stand_side_by_side(repo, tmp_path):
     assert "| root-k0 | accuracy | 0.97 or more | 0.99 | **0.9** | 1 of 2 |" in text
     assert "| root-k2 | E_1 | 1.3 or more | 5 | not run | 1 of 1 |" in text
     assert "Exact bars: pass. Learned bars met: 2 of 3." in text
+    assert "Not run on grammar 1: root-k2." in text
+    assert "Not run on grammar 0" not in text
