@@ -157,7 +157,7 @@ def _paradigm(
 ) -> Paradigm:
     ordered = [rows[number] for number in sorted(rows)]
     (first, there), *_ = ordered
-    field, term = first["field"], first["linguistics_term"]
+    field, term = str(first["field"]), str(first["linguistics_term"])
     for row, where in ordered:
         if (other := (row["field"], row["linguistics_term"])) != (field, term):
             raise InputError(

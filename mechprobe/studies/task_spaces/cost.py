@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from mechprobe.models.build import build_decoder
 from mechprobe.models.edits import HookedModel
 from mechprobe.models.token_logprobs import token_logprobs
+from mechprobe.studies.task_spaces.models import given_points, open_point
 from mechprobe.studies.task_spaces.regime import methods
 from mechprobe.studies.task_spaces.settings import Settings
 from mechprobe.studies.timing import device_name, timed, use_threads
@@ -49,7 +51,8 @@ class Amounts:
 def dry_run(settings: Settings) -> str:
     """Time scoring and tuning of a few sentences of 12 tokens on every model, and add them up.
 
-    Nothing is downloaded or read; times are for this machine and device.
+    Nothing is downloaded; models that lie here are opened, others stood in for by their shape.
+    Times are for this machine and device.
     """
     use_threads(settings)
     amounts = Amounts.of(settings)
@@ -86,8 +89,7 @@ def work_hours(
 ) -> list[float]:
     """Hours of training, gradients, tuning on every task, closing heads, and kinds of tuning."""
     forward, backward = sentence_seconds(settings, model)
-    points = 1 if settings.models else settings.n_checkpoints
-    spaces = 1 if settings.models else min(settings.n_spaces, points)
+    points, spaces = counted_points(settings, name)
     scored = amounts.evaluate * amounts.n_tasks * forward
     row = amounts.per_step * settings.steps * backward + scored
     compared = (settings.regime_model or (settings.models or settings.sizes)[-1]) == name
@@ -103,13 +105,23 @@ def work_hours(
     return [s / 3600 for s in seconds]
 
 
+def counted_points(settings: Settings, name: str) -> tuple[int, int]:
+    """Points of training of a model, and how many of them get a whole transfer space."""
+    if settings.models:
+        given = given_points(settings, name)
+        return len(given), sum(point.whole for point in given)
+    return settings.n_checkpoints, min(settings.n_spaces, settings.n_checkpoints)
+
+
 def gradient_passes(n_tasks: int, held: int) -> float:
     """How often a task's whole gradient is taken, on average, when so many are held at once."""
     return sum(n_tasks - start for start in range(0, n_tasks, held)) / n_tasks
 
 
 def shaped(settings: Settings, name: str) -> HookedModel:
-    """A decoder of a model's shape; of an unknown hub name GPT-2's shape."""
+    """A decoder of a model's shape: itself where it lies here, GPT-2's of an unknown hub name."""
+    if settings.models and Path(name).expanduser().exists():
+        return open_point(settings, given_points(settings, name)[-1]).requires_grad_(True)
     size: dict[str, Any]
     if name in SIZES and not settings.models:
         size, vocabulary = SIZES[name], settings.n_vocabulary

@@ -26,6 +26,7 @@ from mechprobe.tasks.corpus import corpus_files, read_sentences
 from mechprobe.tasks.minimal_pairs import MinimalPairs
 from mechprobe.tasks.pair_templates import ENGLISH, generate_minimal_pairs, generate_text
 from mechprobe.tasks.pair_tokens import EncodedPairs, encode_minimal_pairs
+from mechprobe.training.perplexity import text_rows
 from mechprobe.training.pretrain import HELD_OUT, pretrain_text
 from mechprobe.training.pretrain_settings import PretrainSettings
 
@@ -185,16 +186,10 @@ def held_out_rows(
     if point.step >= 0 and kept.is_file():
         return torch.from_numpy(read_arrays(kept)["rows"][:100].astype(np.int64))
     tokenizer = model.tokenizer
-    assert tokenizer is not None
-    bos = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    assert isinstance(tokenizer, PreTrainedTokenizerBase)
     if files := text_files(settings):
         sentences = list(read_sentences(files, limit=20_000))
     else:
         sentences = [s for p in pairs.part("reserve") for s in p.good[:20]]
     random.Random(settings.seed).shuffle(sentences)
-    sentences = sentences[:600]
-    found = tokenizer(sentences, add_special_tokens=False)["input_ids"]
-    ids = [token for row in found for token in (bos, *row)]
-    n = min(64, model.cfg.n_ctx)
-    rows = np.array(ids[: len(ids) // n * n], dtype=np.int64).reshape(-1, n)
-    return torch.from_numpy(rows[:100])
+    return text_rows(sentences[:600], tokenizer, min(64, model.cfg.n_ctx))[:100]

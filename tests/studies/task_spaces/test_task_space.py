@@ -16,7 +16,13 @@ from mechprobe.studies.claims import HELD, UNTESTED
 from mechprobe.studies.task_spaces import spaces, write
 from mechprobe.studies.task_spaces import study as room
 from mechprobe.studies.task_spaces.check import check
-from mechprobe.studies.task_spaces.models import load_pairs, training_text
+from mechprobe.studies.task_spaces.cost import counted_points, dry_run
+from mechprobe.studies.task_spaces.models import (
+    Point,
+    held_out_rows,
+    load_pairs,
+    training_text,
+)
 from mechprobe.studies.task_spaces.regime import chosen_tasks
 from mechprobe.studies.task_spaces.settings import PRESETS, Settings
 from mechprobe.studies.task_spaces.tables import cost_of_gain, regime, within_budget
@@ -112,6 +118,19 @@ def test_a_trained_model_is_taken_from_its_folder(finished, tmp_path):
         for folder in (finished, tmp_path / "ts")
     )
     assert old == new
+
+
+def test_a_model_from_elsewhere_is_read_on_pairs_used_for_nothing_else(finished, tmp_path):
+    pairs, model = load_pairs(SMALL), load_model(finished / "lm-0.1M" / "models" / "step-000024")
+    rows = held_out_rows(SMALL, Point("mine", -1, "elsewhere", True), pairs, model)
+    assert rows.shape[1] == 32
+    said = {s for part in model.tokenizer.batch_decode(rows) for s in part.split("<s>")[1:-1]}
+    kept = {s for p in pairs.part("reserve") for s in p.good}
+    assert {s.replace(" ", "") for s in said if s} <= {s.replace(" ", "") for s in kept}
+    (tmp_path / "few.txt").write_text("The boy is tall.")
+    few = dataclasses.replace(SMALL, text=(str(tmp_path / "few.txt"),))
+    with pytest.raises(InputError, match="make no row of 32"):
+        held_out_rows(few, Point("mine", -1, "elsewhere", True), pairs, model)
 
 
 def test_nothing_held_out_is_trained_on():
@@ -235,6 +254,15 @@ def test_presets_can_be_run_dry(preset, tmp_path, capsys, monkeypatch):
     for size in PRESETS[preset].sizes:
         assert f"\n{size} " in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_takes_the_shape_and_checkpoints_of_a_model_that_is_there(finished):
+    folder = str(finished / "lm-0.1M")
+    given = dataclasses.replace(SMALL, models=(folder,), n_spaces=1)
+    assert counted_points(given, folder) == (2, 1)
+    weights = sum(p.numel() for p in load_model(f"{folder}/models/step-000024").parameters())
+    (line,) = [line for line in dry_run(given).splitlines() if line.startswith(folder)]
+    assert f" {weights / 1e6:.1f} M" in line
 
 
 def test_the_study_is_registered():
