@@ -190,7 +190,7 @@ class Engine:
                 try:
                     return walk.run()
                 except torch.OutOfMemoryError:
-                    if walk.at_once == 1 and walk.recompute:
+                    if walk.at_once == 1 and (walk.recompute or not wanted.any()):
                         raise
                     recompute, at_once = walk.at_once == 1 or recompute, max(1, walk.at_once // 2)
                 walk = self._walk(batch, gates, wanted, leaf, at_once, each, recompute)

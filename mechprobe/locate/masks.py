@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mechprobe.errors import InputError
 from mechprobe.gates.baselines import Baseline
-from mechprobe.locate.mask_gradients import Gradients, gradients_for
+from mechprobe.locate.mask_gradients import Gradients, gradients_for, sparing
 from mechprobe.locate.mask_loss import Loss, full_model_logits, mask_loss
 from mechprobe.locate.mask_memory import fitting
 from mechprobe.locate.mask_pieces import Objective, Pieces
@@ -139,9 +139,11 @@ def _pieces(
     """The search's gradients, by as many members and examples as should fit."""
     if gradients is not None:
         return Pieces(gradients, divisible=False)
-    fit = fitting(model, list(batches), k, recompute=recompute)
+    plain = gradients_for(model, grid, baseline, chunk)
+    spare = sparing(plain)  # None: by the reference path, which keeps all it computes
+    fit = fitting(model, list(batches), k, recompute=False if spare is None else recompute)
     return Pieces(
-        gradients_for(model, grid, baseline, chunk, recompute=fit.recompute), members=fit.members,
+        spare if spare is not None and fit.recompute else plain, members=fit.members,
         examples=fit.examples, divisible=baseline.kind != "resample",
     )
 

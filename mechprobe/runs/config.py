@@ -12,6 +12,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from mechprobe.errors import InputError
+from mechprobe.runs.crew import launched
 from mechprobe.runs.files import atomic_write, to_json
 
 CONFIG = "config.json"
@@ -29,12 +30,13 @@ def describe(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """Python, system, CPU threads and package versions; no host or user name."""
+    """Python, system, CPU threads, processes if several, package versions; no host or user."""
     torch = sys.modules.get("torch")
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "threads": os.cpu_count() if torch is None else torch.get_num_threads(),
+        **({"processes": n} if (n := launched()) > 1 else {}),
         "versions": {name: found for name in PACKAGES if (found := _version(name))},
     }
 

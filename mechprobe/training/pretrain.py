@@ -25,6 +25,7 @@ from mechprobe.models.edits import HookedModel
 from mechprobe.models.save import save_model
 from mechprobe.runs import Run, progress
 from mechprobe.runs.crew import crew
+from mechprobe.runs.inputs import digest_of_file, refuse_other_inputs
 from mechprobe.tasks.corpus import TokenStream, corpus_files, read_sentences, token_stream
 from mechprobe.tasks.vocabulary import train_tokenizer
 from mechprobe.training.fresh import FreshSettings, fit_fresh
@@ -108,6 +109,9 @@ def pretrain(settings: PretrainSettings, out: str | Path) -> Pretrained:
     check_pretrain(settings)
     files = corpus_files(settings.text)
     with Run.open(out, {"study": "pretrain", **dataclasses.asdict(settings)}) as run:
+        refuse_other_inputs(run, {
+            f"text {i} {file.name}": digest_of_file(file) for i, file in enumerate(files, 1)
+        })
         return pretrain_text(
             settings,
             list(read_sentences(

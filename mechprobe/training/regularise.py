@@ -31,8 +31,8 @@ def fit_regularised(
     """Fit a classifier in place, with an extra loss at one stream.
 
     Weights after the stream feel the extra loss only through the shared ones before it; with weight
-    0 the numbers are those of ``fit_classifier``, bit for bit. Gradients of the model are clipped
-    together, those of ``extra`` are not.
+    0 the numbers are those of ``fit_classifier`` in one process, bit for bit. Gradients of the
+    model are clipped together, those of ``extra`` are not.
 
     Args:
         extra: called with (vectors [batch, pos, d], tokens, attention mask, labels), gives a

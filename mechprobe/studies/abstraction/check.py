@@ -11,7 +11,7 @@ from mechprobe.gates.baselines import KINDS
 from mechprobe.studies import option
 from mechprobe.studies.abstraction.data import load_set
 from mechprobe.studies.abstraction.models import pretrained
-from mechprobe.studies.abstraction.settings import ADAPT, Settings
+from mechprobe.studies.abstraction.settings import ADAPT, Settings, reads_files
 from mechprobe.tasks.abstraction import CONTRASTS, MUTATIONS, PROBES, AbstractionTasks
 
 AT_LEAST_ONE = (
@@ -42,15 +42,18 @@ def check(settings: Settings) -> None:
         ) from None
 
 
-def check_inputs(settings: Settings) -> AbstractionTasks:
+def check_inputs(settings: Settings) -> list[AbstractionTasks]:
     """Open the pretrained model, to throw it away, and make the first set's tasks.
+
+    Where sets have files of their own, the tasks of all sets; else they have the card and other
+    seeds.
 
     So a missing model, a card that does not parse, words that overlap and test items that leak show
     before any long work. A dry run does without.
     """
     if settings.model is not None:
         pretrained(settings)
-    return load_set(settings, 0)
+    return [load_set(settings, i) for i in range(settings.n_sets if reads_files(settings) else 1)]
 
 
 def check_numbers(settings: Settings) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -61,13 +61,17 @@ def load_set(settings: Settings, index: int, mutation: str | None = None) -> Abs
     )
 
 
-def inputs(first: AbstractionTasks) -> dict[str, Any]:
-    """The card, and digests of the first set's pairs: other sets have the card and other seeds."""
-    parts = {"target": first.target, "auxiliary": first.auxiliary, "contrast": first.contrast}
-    return card_inputs(first.card) | {
-        f"{task} {split}": digest_of(pairs.source, pairs.target, pairs.group)
-        for task, splits in parts.items() for split, pairs in splits.items()
-    }
+def inputs(sets: Sequence[AbstractionTasks]) -> dict[str, Any]:
+    """The card, and digests of the pairs of each set."""
+    found = card_inputs(sets[0].card)
+    for i, each in enumerate(sets):
+        parts = {"target": each.target, "auxiliary": each.auxiliary, "contrast": each.contrast}
+        of_set = f" of set {i + 1}" if i else ""
+        found |= {
+            f"{task} {split}{of_set}": digest_of(pairs.source, pairs.target, pairs.group)
+            for task, splits in parts.items() for split, pairs in splits.items()
+        }
+    return found
 
 
 def sizes(settings: Settings) -> dict[str, Any]:

@@ -126,11 +126,12 @@ def kind_gains(
     A kind of which some set has no item is left out.
     """
     each = [np.array(part) for part in kinds]
-    return pd.concat([
+    parts = [
         gain_table(settings, [probe.only([part == kind for part in each]) for probe in tried])
         .assign(kind=kind)
         for kind in dict.fromkeys(kinds[0]) if all(kind in part for part in kinds)
-    ], ignore_index=True)
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def set_table(settings: Settings, found: Found, tried: Sequence[Probe]) -> pd.DataFrame:

@@ -143,7 +143,8 @@ def target_unit(
     model = begin(at, source)
     fit = target_fit(at.settings, start, adapt, steps)
     words = set(new_words(data)) if adapt in ("words", "content") else None
-    if words is not None and adapt == "content":
+    taught = source is not None and not source.startswith("generic-")
+    if words is not None and adapt == "content" and taught:  # else there is nothing to borrow
         given = new_prepositions(data)
         borrow(model, given, written_words(data))
         words -= given.keys()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,7 @@ def point_unit(at: SetRun, step: int, source: str | None) -> dict:
 
 
 def timeline(
-    memory: Sequence[dict[str, float]], found: dict[int, dict], threshold: float = MEMORY
+    memory: Sequence[Mapping[str, Any]], found: dict[int, dict], threshold: float = MEMORY
 ) -> tuple[pd.DataFrame, dict[str, float]]:
     """Memory and transfer at each point, and where each changes.
 

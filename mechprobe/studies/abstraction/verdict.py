@@ -11,6 +11,7 @@ from mechprobe.stats.intervals import Interval
 from mechprobe.studies.abstraction.effects import Probe
 from mechprobe.studies.abstraction.settings import ADAPT, Settings, smoke_test
 from mechprobe.studies.claims import (
+    HELD,
     UNTESTED,
     Claim,
     judge,
@@ -80,13 +81,20 @@ def capability_claim(settings: Settings, probe: Probe, whole: Probe | None = Non
     )
     seeds = f"{settings.n_sets} set{'s' if settings.n_sets > 1 else ''}, intervals over sets and "
     seeds += "examples" + (", too narrow with so few sets" if settings.n_sets < 10 else "")
-    return Claim(
+    claim = Claim(
         claim="The model reuses the concept of the auxiliary task, learning the target task with "
         f"{how} (E1: main above control, E2: main above contrast)",
         verdict=judge(all(each.low > 0 for ends in gains.values() for each in ends)),
         numbers=f"{told}; generalisation: {scores}; {seeds}",
         paper=NO_NUMBERS,
     )
+    learnt = max(pair.score("contrast", "test", settings).estimate for pair in pairs)
+    if claim.verdict == HELD and learnt < LEARNT:
+        return replace_verdict(
+            claim, UNTESTED, "E2 needs a contrast that learns the target task in distribution, and "
+            f"it reaches {percent(learnt)} (asked: {percent(LEARNT)}): ",
+        )
+    return claim
 
 
 def timeline_claim(found: Sequence[Mapping[str, float]]) -> Claim:

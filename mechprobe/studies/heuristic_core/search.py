@@ -16,7 +16,7 @@ from mechprobe.locate.masks import (
     full_model_logits,
 )
 from mechprobe.locate.search import rule_settings, search
-from mechprobe.locate.subnetworks import SubnetworkSet
+from mechprobe.locate.subnetworks import SET_FILE, SubnetworkSet
 from mechprobe.models.decoder_classifier import Classifier
 from mechprobe.models.edits import site_grid
 from mechprobe.runs import Run, progress
@@ -127,7 +127,7 @@ def find(opened: OpenModel, run: Run, plan: Plan) -> dict:
     dev = opened.correct(gates, data.dev, "score in domain")
     ood = opened.correct(gates, data.ood, "score out of domain")
     run.write_arrays(outcome_file(plan.name), {"dev": dev > 0, "ood": ood > 0})
-    SubnetworkSet(tuple(found)).save(run.path(f"subnetworks/{plan.name}"))
+    SubnetworkSet(tuple(found)).save(run.path(set_file(plan)).parent)
     return {"model": plan.model, "step": plan.step, "sparsity": plan.sparsity,
             "seeds": [m.seed for m in found]}
 
@@ -159,6 +159,11 @@ def read_outcomes(run: Run, name: str) -> tuple[np.ndarray, np.ndarray]:
     return arrays["dev"].astype(float), arrays["ood"].astype(float)
 
 
+def set_file(plan: Plan) -> str:
+    """Where the subnetworks of a plan are kept."""
+    return f"subnetworks/{plan.name}/{SET_FILE}"
+
+
 def read_set(run: Run, plan: Plan) -> SubnetworkSet:
     """The subnetworks of a plan."""
-    return SubnetworkSet.load(run.path(f"subnetworks/{plan.name}"))
+    return SubnetworkSet.load(run.path(set_file(plan)).parent)

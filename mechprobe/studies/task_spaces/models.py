@@ -75,7 +75,10 @@ def inputs(settings: Settings, pairs: MinimalPairs) -> dict[str, Any]:
     """Digests of every paradigm's pairs and of the text files; of own pairs also their card."""
     card = card_inputs(read_card(ENGLISH)) if settings.pairs == "own" else {}
     found = {f"pairs {p.name}": digest_of(p.good, p.bad) for p in pairs}
-    text = {f"text {path.name}": digest_of_file(path) for path in text_files(settings)}
+    text = {
+        f"text {i} {path.name}": digest_of_file(path)
+        for i, path in enumerate(text_files(settings), 1)
+    }
     return card | found | text
 
 

@@ -99,7 +99,7 @@ def tuned(results: Results) -> pd.DataFrame:
 
 def kinds_summary(table: pd.DataFrame) -> pd.DataFrame:
     """Means over tasks of each method and learning rate; the median of the perplexity ratio."""
-    return table.groupby(["method", "lr"], sort=False).agg(
+    return _failed_gain_nothing(table).groupby(["method", "lr"], sort=False).agg(
         gain=("gain", "mean"), same_phenomenon=("same_phenomenon", "mean"),
         other_phenomena=("other_phenomena", "mean"),
         perplexity_ratio=("perplexity_ratio", "median"), tasks=("task", "count"),
@@ -132,7 +132,7 @@ def within_budget(table: pd.DataFrame, method: str, budget: float) -> pd.Series:
     They choose the largest mean gain among the rates whose median perplexity ratio keeps to the
     budget; where none does, the task's gain is that of no tuning, 0.
     """
-    mine = rows_where(table, table.method == method)
+    mine = _failed_gain_nothing(rows_where(table, table.method == method))
     out = {}
     for task in dict.fromkeys(mine.task):
         others = rows_where(mine, mine.task != task).groupby("lr").agg(
@@ -144,7 +144,7 @@ def within_budget(table: pd.DataFrame, method: str, budget: float) -> pd.Series:
             continue
         lr = fit["gain"].idxmax()
         out[task] = float(rows_where(mine, (mine.task == task) & (mine.lr == lr))["gain"].iloc[0])
-    return pd.Series(out, dtype=float).fillna(0.0)
+    return pd.Series(out, dtype=float)
 
 
 def cost_of_gain(
@@ -159,7 +159,7 @@ def cost_of_gain(
         ``ratio`` and ``gain`` by task. A ratio above ``most``, a tuning that failed and a gain
         that no learning rate reaches count as ``most``.
     """
-    out = {}
+    table, out = _failed_gain_nothing(table), {}
     for task in dict.fromkeys(table.task):
         others = rows_where(table, table.task != task).groupby(["method", "lr"]).agg(
             gain=("gain", "mean"), ratio=("perplexity_ratio", "median")
@@ -173,7 +173,12 @@ def cost_of_gain(
         at = (table.task == task) & (table.method == method) & (table.lr == fit.ratio.idxmin())
         row = rows_where(table, at).iloc[0]
         out[task] = {"ratio": min(row.perplexity_ratio, most), "gain": row.gain}
-    return pd.DataFrame.from_dict(out, orient="index").fillna({"gain": 0.0})
+    return pd.DataFrame.from_dict(out, orient="index")
+
+
+def _failed_gain_nothing(table: pd.DataFrame) -> pd.DataFrame:
+    """A tuning that failed has no gain: 0, so that a mean over tasks counts it."""
+    return table.fillna({"gain": 0.0})
 
 
 def rows_where(table: pd.DataFrame, keep: object) -> pd.DataFrame:

@@ -28,6 +28,7 @@ CHECK_BARS = {
     "planted_nspr": ("planted depths: NSpr. of the X_sp probe", ">=", 0.93),
     "planted_uuas": ("planted distances: UUAS", ">=", 0.99),
     "weights_changed_by_0": ("weights that a pull of weight 0 changes", "<=", 0),
+    "gradient_below": ("gradient of L_probe in the blocks before its stream", ">=", 1e-6),
     "gradient_past": ("gradient of L_probe in blocks after its stream", "<=", 0),
     "strong_fall": ("fall of L_probe, a small classifier of word order pulled hard", ">=", FALL),
 }

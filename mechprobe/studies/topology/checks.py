@@ -8,6 +8,8 @@ import numpy as np
 import torch
 
 from mechprobe.models.classifier import HookedClassifier, build_classifier
+from mechprobe.models.decoder_classifier import Classifier
+from mechprobe.models.edits import forward
 from mechprobe.models.streams import Stream
 from mechprobe.probes import (
     ProbeSettings,
@@ -24,7 +26,8 @@ from mechprobe.probes import (
 from mechprobe.probes.tree_baselines import random_heads
 from mechprobe.studies.topology.finetune import probe_loss
 from mechprobe.tasks.acceptability import LABELS, encode_judged, word_order
-from mechprobe.tasks.batches import Encoded, word_tokenizer
+from mechprobe.tasks.batches import Batch, Encoded, word_tokenizer
+from mechprobe.tasks.metrics import label_loss
 from mechprobe.tasks.treebank import Sentence, ancestors, tree_depths
 from mechprobe.tasks.treebank_grammar import generate_treebank
 from mechprobe.training.fit import FitSettings, fit_classifier
@@ -125,8 +128,11 @@ def regulariser_checks() -> dict[str, int | float]:
             LABELS, tokenizer, n_layers=3, n_heads=2, d_model=16, d_mlp=32, n_ctx=64, seed=0
         )
 
+    def own_loss(fitted: Classifier, batch: Batch) -> torch.Tensor:
+        return label_loss(forward(fitted, batch), batch.labels).mean()
+
     plain, zero, pulled = model(), model(), model()
-    fit_classifier(plain, data, settings, seed=4)
+    fit_classifier(plain, data, settings, seed=4, loss_of=own_loss)  # by this process alone, too
     for fitted, weight in ((zero, 0.0), (pulled, 10.0)):
         fit_regularised(fitted, data, settings, extra, stream="resid.2", weight=weight, seed=4)
     before, after = (probe_loss(m, data, extra, "resid.2") for m in (model(), pulled))
