@@ -107,6 +107,15 @@ def test_settings_that_cannot_work_are_refused(text, tmp_path, changes, message)
         pretrain(settings(text, **changes), tmp_path / "lm")
 
 
+def test_another_text_is_refused_on_resume(text, tmp_path):
+    mine = tmp_path / "mine.txt"
+    mine.write_text(text.read_text())
+    pretrain(settings(mine, steps=2), tmp_path / "lm")
+    mine.write_text(text.read_text().replace("the", "a", 1))
+    with pytest.raises(InputError, match=r"text 1 mine\.txt"):
+        pretrain(settings(mine, steps=2), tmp_path / "lm")
+
+
 def test_the_command_trains_and_says_where_the_model_is(text, tmp_path, capsys, monkeypatch):
     from mechprobe.cli import main
 

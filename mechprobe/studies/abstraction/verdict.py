@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -116,7 +117,7 @@ def timeline_claim(found: Sequence[Mapping[str, float]]) -> Claim:
     return claim
 
 
-def heads_claim(found: Sequence[Mapping[str, float]], capable: bool) -> Claim:
+def heads_claim(found: Sequence[Mapping[str, Any]], capable: bool) -> Claim:
     """A few heads: concentrated beyond chance, and closing them hurts more than random ones.
 
     What the same closing costs in distribution is told beside: heads may serve both.

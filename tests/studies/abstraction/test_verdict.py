@@ -41,6 +41,16 @@ def test_capability_needs_both_gains(settings, found):
     assert "too narrow with so few sets" in claim.numbers
 
 
+def test_a_contrast_that_learnt_nothing_shows_nothing(settings, found):
+    for name, unit in found.items():
+        if name.startswith("target-contrast"):
+            unit["test"] = [False] * len(unit["test"])
+    claim = capability_claim(settings, probes(settings, found)[1])
+    assert claim.verdict == UNTESTED
+    assert "E2 needs a contrast that learns the target task" in claim.numbers
+    assert "it reaches 0.0 (asked: 90.0)" in claim.numbers
+
+
 def test_the_control_asks_for_90_percent(settings, found):
     tried = probes(settings, found)
     assert control_claim(settings, tried, first_table(settings, found)).verdict == HELD

@@ -177,6 +177,11 @@ def test_the_cost_of_a_gain_is_read_where_the_other_tasks_reach_it():
     assert ratios("ours", 0.95) == {"a": 1.2, "b": 1.2, "c": 2.4}
     assert ratios("weak", 0.9) == {"a": 100, "b": 100, "c": 100}
     assert ratios("broken", 0.9) == {"a": 80, "b": 80, "c": 100}
+    failed = {"gain": np.nan, "perplexity_ratio": np.inf}
+    some = [{"task": t, "method": "usual", "lr": 3, **failed} for t in "bc"]
+    some.append({"task": "a", "method": "usual", "lr": 3, "gain": 0.99, "perplexity_ratio": 5.0})
+    found = cost_of_gain(pd.concat([table, pd.DataFrame(some)]), "ours", "usual", 0.9)
+    assert found.ratio.round(6).to_dict() == {"a": 1.1, "b": 1.1, "c": 2.2}  # not .99's rate
 
 
 def test_the_regime_is_the_best_rate_within_the_budget_and_where_it_breaks():
