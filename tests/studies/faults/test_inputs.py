@@ -105,7 +105,7 @@ def test_edited_text_is_refused_on_resume(micro, tmp_path):
         _open("task-space", settings, tmp_path / "run")
     text.write_text("The boy sleeps. The girl laughed.\n")
     said = _refused("task-space", settings, tmp_path / "run")
-    assert "(text text.txt: '33 bytes, sha256 " in said
+    assert "(text 1 text.txt: '33 bytes, sha256 " in said
     assert "-> '34 bytes, sha256 " in said
 
 

@@ -189,7 +189,7 @@ def test_bars_are_asked_of_minilm_on_ewt_only():
     assert not len(bar_table(results()))
     checks = {"greedy_wrong": 0, "exact_excess": 1e-16, "exact_worse": 0, "planted_x_sp": 0.03,
               "planted_nspr": 0.95, "planted_uuas": 1.0, "weights_changed_by_0": 1,
-              "gradient_past": 0.0, "strong_fall": 6.0}
+              "gradient_below": 0.01, "gradient_past": 0.0, "strong_fall": 6.0}
     own = results(checks=checks, finetuned=tuned((0.5, 0.5), (0.6, 0.6), (0.5, 0.5)), values={
         ("trained", "sp_nspr"): (0.6, 0.6, 0.6, 0.75, 0.6),
         ("trained", "sp_root"): (0.6, 0.6, 0.6, 0.5, 0.6),
@@ -199,8 +199,8 @@ def test_bars_are_asked_of_minilm_on_ewt_only():
     table = bar_table(replace(own, settings=ewt)).set_index("bar")
     assert table.loc["UUAS at resid.2", "found"] == pytest.approx(0.7, abs=0.02)
     met = table["met"].to_dict()
-    assert list(met.values())[:9] == ["yes"] * 3 + ["no"] + ["yes"] * 2 + ["no"] + ["yes"] * 2
-    assert dict(list(met.items())[9:]) == {
+    assert list(met.values())[:10] == ["yes"] * 3 + ["no"] + ["yes"] * 2 + ["no"] + ["yes"] * 3
+    assert dict(list(met.items())[10:]) == {
         "streams that each probe of the model is trained on together": "yes",
         "UUAS at resid.2": "yes", "over untrained": "yes", "over the chain": "yes",
         "UUAS at resid.3: below the chain": "no", "NSpr. of the X_sp probe at resid.3": "yes",
