@@ -181,3 +181,10 @@ class Chromium:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait(10)
+
+
+def clean(browser: Chromium) -> None:
+    """The page said no error, asked for nothing outside it and ran no word as code."""
+    assert browser.errors == []
+    assert browser.outgoing == []
+    assert browser.run("document.title") != "pwned"

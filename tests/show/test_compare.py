@@ -1,25 +1,14 @@
 """Two runs on one page: what differs comes first, what is missing is said, nothing is loaded."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from mechprobe.errors import InputError
 from mechprobe.show.compare import compare_runs
-
-
-def _beside(name):
-    spec = importlib.util.spec_from_file_location(f"show_{name}", Path(__file__).with_name(
-        f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-Page, made = _beside("reading").Page, _beside("conftest")
+from tests.show import finished_run as made
+from tests.show.reading import Page
 
 
 def _write(folder, change=lambda told: None, table=made.TABLE, **settings):

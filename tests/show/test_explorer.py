@@ -1,10 +1,8 @@
 """The explorer without a browser: its numbers against hooks written by hand, what it saves."""
 
-import importlib.util
 import json
 import re
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,19 +22,12 @@ from mechprobe.show.explorer.scene import given_effects
 from mechprobe.show.explorer.widget import make_widget, page_module, page_style
 from mechprobe.show.tokens_read import read_text
 from mechprobe.tasks import Behaviour, PromptTask
+from tests.show import texts as made
+from tests.show.reading import Page
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def _beside(name):
-    spec = importlib.util.spec_from_file_location(f"show_{name}", Path(__file__).with_name(
-        f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-made, Page = _beside("texts"), _beside("reading").Page
 WORDS = [word for word in made.EVIL if word]
 
 

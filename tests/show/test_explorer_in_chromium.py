@@ -1,8 +1,5 @@
 """The explorer in a real browser: numbers follow clicks, and always belong to the state shown."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -10,18 +7,10 @@ import torch
 import mechprobe as mp
 from mechprobe.show.explorer.explore import explore
 from mechprobe.tasks import PromptTask
-
-
-def _beside(name):
-    spec = importlib.util.spec_from_file_location(f"show_{name}", Path(__file__).with_name(
-        f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-made, chromium, live = _beside("texts"), _beside("chromium"), _beside("live")
-CONTRAST = _beside("contrast").CONTRAST
+from tests.show import chromium, live
+from tests.show import texts as made
+from tests.show.chromium import clean
+from tests.show.contrast import CONTRAST
 
 pytestmark = [
     pytest.mark.slow, pytest.mark.usefixtures("one_thread"),
@@ -29,24 +18,6 @@ pytestmark = [
 ]
 HERE = 0
 """The number of an explorer's only checkpoint."""
-
-
-@pytest.fixture
-def browser(tmp_path):
-    opened = chromium.Chromium(tmp_path / "profile")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture(scope="module")
-def decoder():
-    return made.decoder()
-
-
-def _clean(browser):
-    assert browser.errors == []
-    assert browser.outgoing == []
-    assert browser.run("document.title") != "pwned"
 
 
 def _ask(explorer, kind, checkpoint=HERE, **question):
@@ -97,7 +68,7 @@ def test_a_click_in_a_saved_page_changes_the_numbers(browser, tmp_path, explorer
     shut = ["0.0", "0.1", "0.2", "mlp.0"]
     kept = _ask(explorer, "set", closed=shut, reads=0)["metric"][0]
     assert _metric(text()) == pytest.approx(kept, abs=1e-3)
-    _clean(browser)
+    clean(browser)
 
 
 def test_heads_are_reached_and_closed_by_keyboard(browser, tmp_path, explorer):
@@ -119,7 +90,7 @@ def test_heads_are_reached_and_closed_by_keyboard(browser, tmp_path, explorer):
         "!(e.getAttribute('aria-label') || e.textContent.trim() || e.labels?.length)).length")
     assert unnamed == 0
     assert browser.run("document.querySelectorAll('.mpx-site[tabindex=\"0\"]').length") == 2
-    _clean(browser)
+    clean(browser)
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -147,7 +118,7 @@ def test_only_boxes_scroll_sideways_and_all_words_can_be_read(
     assert wide <= window == width
     paper = browser.run("getComputedStyle(document.querySelector('.mpx')).backgroundColor")
     assert paper == ("rgb(20, 24, 29)" if dark else "rgb(255, 255, 255)")
-    _clean(browser)
+    clean(browser)
 
 
 @pytest.mark.parametrize("theme_light", [False, True])
@@ -201,7 +172,7 @@ def test_the_live_page_asks_python(browser, tmp_path, explorer):
     for _ in range(2):
         page.click(".mpx-undo")
     assert _metric(page.text(".mpx-metric")) == pytest.approx(explorer.scene()["full"][0], abs=1e-3)
-    _clean(browser)
+    clean(browser)
 
 
 def test_the_mouse_over_a_head_shows_where_it_looks(browser, tmp_path, explorer):
@@ -214,7 +185,7 @@ def test_the_mouse_over_a_head_shows_where_it_looks(browser, tmp_path, explorer)
                         ".map(e => Number(e.title.split(': ').at(-1)))")
     told = _ask(explorer, "attention", site="1.1", closed=[], reads=0)
     assert shown == pytest.approx(np.array(told["weights"]).ravel().tolist(), abs=6e-4)
-    _clean(browser)
+    clean(browser)
 
 
 def test_the_closed_set_is_copied_as_python(browser, tmp_path, explorer):
@@ -231,7 +202,7 @@ def test_the_closed_set_is_copied_as_python(browser, tmp_path, explorer):
     exec(browser.run("window.copied"), names)
     assert names["closed"] == ["0.2", "1.0", "mlp.1"]
     browser.wait("document.querySelector('.mpx-status').textContent === 'Copied as Python.'")
-    _clean(browser)
+    clean(browser)
 
 
 @pytest.fixture(scope="module")
@@ -264,7 +235,7 @@ def test_the_slider_goes_through_checkpoints(browser, tmp_path, trained):
     page.click('[data-site="0.2"]')
     assert _metric(page.text(".mpx-metric")) == pytest.approx(
         trained.at(0).measure(["0.2"]).metric.estimate, abs=1e-3)
-    _clean(browser)
+    clean(browser)
 
 
 def test_two_views_of_one_widget_keep_to_their_own_checkpoint(browser, tmp_path, trained):
@@ -282,7 +253,7 @@ def test_two_views_of_one_widget_keep_to_their_own_checkpoint(browser, tmp_path,
     assert abs(measured[0] - measured[1]) > 0.01
     assert browser.run("[...document.querySelectorAll('output')].map(e => e.textContent)") == [
         "early", "this model"]
-    _clean(browser)
+    clean(browser)
 
 
 def _close(browser, site):
@@ -327,7 +298,7 @@ def test_a_click_shows_its_site_closed_when_its_numbers_are_there(browser, tmp_p
     whole = _ask(explorer, "set", closed=closed, reads=0)["metric"][0]
     assert _metric(metric) == pytest.approx(whole, abs=1e-3)
     assert browser.run(waiting) == []
-    _clean(browser)
+    clean(browser)
 
 
 def test_a_question_that_fails_leaves_what_was_shown(browser, tmp_path, trained):
@@ -361,7 +332,7 @@ def test_a_question_that_fails_leaves_what_was_shown(browser, tmp_path, trained)
     page.click(".mpx-undo")  # what failed is no step: this goes back before the first click
     assert _metric(page.text(".mpx-metric")) == pytest.approx(
         trained.scene()["full"][0], abs=1e-3)
-    _clean(browser)
+    clean(browser)
 
 
 def test_attention_that_comes_late_does_not_replace_the_newer(browser, tmp_path, explorer):
@@ -394,7 +365,7 @@ def test_attention_that_comes_late_does_not_replace_the_newer(browser, tmp_path,
     page.settle()
     assert page.text(".mpx-attention").endswith("Its attention is not known: no more")
     assert browser.run("document.querySelector('.mpx-attention table')") is None
-    _clean(browser)
+    clean(browser)
 
 
 def test_words_that_the_model_does_not_know_are_warned_of(browser, tmp_path, explorer):
@@ -406,7 +377,7 @@ def test_words_that_the_model_does_not_know_are_warned_of(browser, tmp_path, exp
     assert browser.run("document.querySelector('[type=number]').value") == ""
     page.click("[aria-label='next example']")
     assert browser.run("document.querySelector('.mpx-warning')") is None
-    _clean(browser)
+    clean(browser)
 
 
 def test_colours_by_given_scores_are_called_by_their_method(browser, tmp_path, decoder):
@@ -419,4 +390,4 @@ def test_colours_by_given_scores_are_called_by_their_method(browser, tmp_path, d
     label = browser.run("document.querySelector('[data-site=\"0.1\"]').ariaLabel")
     assert f"; {named}: " in label
     assert "closing" not in browser.run("document.querySelector('.mpx').textContent")
-    _clean(browser)
+    clean(browser)

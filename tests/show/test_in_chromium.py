@@ -1,9 +1,7 @@
 """The views in a real browser: drawn, clicked, without errors, without a request to anywhere."""
 
 import colorsys
-import importlib.util
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,41 +9,15 @@ import pytest
 from mechprobe.show.attention import show_attention
 from mechprobe.show.logits import show_logits
 from mechprobe.show.tokens import show_tokens
-
-
-def _beside(name):
-    spec = importlib.util.spec_from_file_location(f"show_{name}", Path(__file__).with_name(
-        f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-made, chromium = _beside("texts"), _beside("chromium")
-CONTRAST = _beside("contrast").CONTRAST
+from tests.show import chromium
+from tests.show import texts as made
+from tests.show.chromium import clean
+from tests.show.contrast import CONTRAST
 
 pytestmark = [
     pytest.mark.slow, pytest.mark.usefixtures("one_thread"),
     pytest.mark.skipif(chromium.WHERE is None, reason=chromium.WHY),
 ]
-
-@pytest.fixture
-def browser(tmp_path):
-    opened = chromium.Chromium(tmp_path / "profile")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture(scope="module")
-def decoder():
-    return made.decoder()
-
-
-def _clean(browser):
-    assert browser.errors == []
-    assert browser.outgoing == []
-    assert browser.run("document.title") != "pwned"
-
 
 def _shown(browser, tmp_path, view):
     browser.open(view.save(tmp_path / "view.html"))
@@ -65,7 +37,7 @@ def test_heads_are_drawn_and_chosen_by_keyboard(browser, tmp_path, decoder):
     browser.press("Enter")
     browser.wait("document.querySelector('.panel').textContent.includes('1.1 Zoomed')")
     assert browser.run("document.activeElement.getAttribute('aria-label')") == "show head 1.1"
-    _clean(browser)
+    clean(browser)
 
 
 @pytest.mark.parametrize("kind", ["tokens", "several", "logits"])
@@ -89,7 +61,7 @@ def test_hostile_tokens_are_shown_and_never_run(browser, tmp_path, decoder, kind
     assert browser.run("document.querySelector('.panel img, .panel script, .panel b')") is None
     ratios = browser.run(CONTRAST.replace("SELECTOR", "'.panel span > span'"))
     assert min(ratios) > 4.5
-    _clean(browser)
+    clean(browser)
 
 
 def test_cross_attention_links_two_rows_of_tokens(browser, tmp_path):
@@ -107,7 +79,7 @@ def test_cross_attention_links_two_rows_of_tokens(browser, tmp_path):
     said = browser.run("document.querySelector('.mp-said').textContent")
     assert "gets most attention from" in said
     assert f"{weights[1, :, 0].max():.2f}" in said
-    _clean(browser)
+    clean(browser)
 
 
 @pytest.mark.parametrize("several", [False, True])
@@ -144,4 +116,4 @@ def test_views_can_be_read_by_day_and_by_night(browser, tmp_path, decoder, width
         assert len(ratios) > 20
         paper = browser.run("getComputedStyle(document.body).backgroundColor")
         assert paper == ("rgb(20, 24, 29)" if dark else "rgb(255, 255, 255)")
-    _clean(browser)
+    clean(browser)

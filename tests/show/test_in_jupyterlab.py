@@ -1,22 +1,12 @@
 """JupyterLab in a real browser: the explorer lives in a cell, and a view in its frame."""
 
-import importlib.util
 import os
 import time
 from pathlib import Path
 
 import pytest
 
-
-def _beside(name):
-    spec = importlib.util.spec_from_file_location(f"show_{name}", Path(__file__).with_name(
-        f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-chromium, lab = _beside("chromium"), _beside("lab")
+from tests.show import chromium, lab
 
 pytestmark = [
     pytest.mark.slow,

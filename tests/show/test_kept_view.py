@@ -1,9 +1,7 @@
 """Views in a report: kept as files, drawn once a page by one copy of circuitsvis."""
 
-import importlib.util
 import json
 import re
-from pathlib import Path
 
 import pytest
 
@@ -13,19 +11,11 @@ from mechprobe.show.kept_view import keep_view, read_view
 from mechprobe.show.report import build_report
 from mechprobe.show.tokens import show_tokens
 from mechprobe.show.view import Panel, View
+from tests.show import finished_run as run_made
+from tests.show import texts as made
+from tests.show.reading import Page
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def _beside(name):
-    spec = importlib.util.spec_from_file_location(f"show_{name}", Path(__file__).with_name(
-        f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-Page, made, run_made = _beside("reading").Page, _beside("texts"), _beside("conftest")
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,5 @@
 """The explorer's two ways to run a set of closed sites: the engine's numbers are the hooks'."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -13,19 +10,9 @@ from mechprobe.models import site_grid
 from mechprobe.show.explorer.circuit import Circuit
 from mechprobe.show.explorer.passes import EnginePasses, HookPasses
 from mechprobe.tasks import Behaviour
+from tests.show import texts as made
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def _beside(name):
-    spec = importlib.util.spec_from_file_location(f"show_{name}", Path(__file__).with_name(
-        f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-made = _beside("texts")
 
 
 def _first(logits, targets):

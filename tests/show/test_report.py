@@ -1,10 +1,8 @@
 """The report: complete, self-contained, and nothing from data can become part of the page."""
 
 import base64
-import importlib.util
 import json
 import shutil
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,18 +10,9 @@ import pytest
 from mechprobe.errors import InputError
 from mechprobe.runs import Run
 from mechprobe.show.report import build_report
+from tests.show import finished_run as made
+from tests.show.reading import Page
 
-
-def _beside(name):
-    spec = importlib.util.spec_from_file_location(f"show_{name}", Path(__file__).with_name(
-        f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-Page = _beside("reading").Page
-made = _beside("conftest")
 EVIL = "<script>alert(1)</script>\"'&amp; </td></style>"
 
 

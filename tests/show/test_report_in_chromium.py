@@ -1,9 +1,7 @@
 """Reports in a real browser: on a desk, on a phone, at twice the size, in the dark, on paper."""
 
 import base64
-import importlib.util
 import re
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,18 +10,9 @@ from mechprobe.show.attention import show_attention
 from mechprobe.show.compare import compare_runs
 from mechprobe.show.kept_view import keep_view
 from mechprobe.show.report import build_report
-
-
-def _beside(name):
-    spec = importlib.util.spec_from_file_location(f"show_{name}", Path(__file__).with_name(
-        f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-made, chromium, texts = _beside("conftest"), _beside("chromium"), _beside("texts")
-CONTRAST = _beside("contrast").CONTRAST
+from tests.show import chromium, texts
+from tests.show import finished_run as made
+from tests.show.contrast import CONTRAST
 
 pytestmark = [
     pytest.mark.slow, pytest.mark.usefixtures("one_thread"),
@@ -49,13 +38,6 @@ def pages(tmp_path_factory):
     runs = [_run(folder / "one", with_view=True), _run(folder / "two")]
     return {"report": build_report(runs[0]), "still": build_report(runs[1]),
             "compared": compare_runs(*runs)}
-
-
-@pytest.fixture
-def browser(tmp_path):
-    opened = chromium.Chromium(tmp_path / "profile")
-    yield opened
-    opened.close()
 
 
 @pytest.mark.parametrize("dark", [False, True])

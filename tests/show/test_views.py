@@ -2,7 +2,6 @@
 
 import base64
 import gzip
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -17,19 +16,10 @@ from mechprobe.show.bundle import data_script, inert, packed_circuitsvis
 from mechprobe.show.logits import show_logits
 from mechprobe.show.tokens import show_tokens
 from mechprobe.show.tokens_read import read_text, token_words
+from tests.show import texts as made
+from tests.show.reading import Page
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def _beside(name):
-    spec = importlib.util.spec_from_file_location(f"show_{name}", Path(__file__).with_name(
-        f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-made, Page = _beside("texts"), _beside("reading").Page
 
 
 @pytest.fixture(scope="module")
