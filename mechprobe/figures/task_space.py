@@ -32,6 +32,9 @@ from mechprobe.figures.style import (
 
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h", "p")
 
+LEAST_RISE = 0.01
+"""Per cent: the lowest rise of perplexity that ``tuning_frontier`` draws as it is."""
+
 
 def task_points(
     points: Float[np.ndarray, "task 2"],
@@ -72,7 +75,10 @@ def task_points(
 def tuning_frontier(
     table: pd.DataFrame, *, by: str = "method", title: str = "", width: float = COLUMN
 ) -> Figure:
-    """Perplexity ratio (log scale) against the gain on the tuned task, one line a method.
+    """Rise of perplexity (log scale) against the gain on the tuned task, one line a method.
+
+    A rise below ``LEAST_RISE`` per cent, or a fall, is drawn at it: a log scale of the ratio itself
+    would show the useful rises, of a few per cent or less, as one line.
 
     Args:
         table: columns "gain" (share), "perplexity_ratio", and ``by``; a row a learning rate,
@@ -85,17 +91,17 @@ def tuning_frontier(
     figure = new_figure(width, max(0.55 * width, 0.85 * COLUMN))
     axes = dress(
         figure.add_subplot(), title=title, x="gain on the tuned task (points)",
-        y="perplexity after / before", grid="y",
+        y="rise of perplexity (%)", grid="y",
     )
     for i, (name, part) in enumerate(table.groupby(by, sort=False)):
         part = part.sort_values("lr" if "lr" in part else "gain")
+        rise = (100 * (part["perplexity_ratio"] - 1)).clip(lower=LEAST_RISE)
         axes.plot(
-            100 * part["gain"], part["perplexity_ratio"], marker=MARKERS[i % 6], markersize=3.5,
+            100 * part["gain"], rise, marker=MARKERS[i % 6], markersize=3.5,
             linewidth=1.0, linestyle=LINES[(i // 6) % 6], color=COLOURS[i % 6], label=str(name),
         )
     axes.set_yscale("log")
-    axes.axhline(1.0, color=INK, linewidth=0.6)
-    legend_below(figure, axes)
+    legend_below(figure, axes, note=f"rises below {LEAST_RISE:g} % are drawn there")
     return figure
 
 

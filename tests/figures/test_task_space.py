@@ -47,7 +47,9 @@ def test_lines_of_methods_and_models():
     })
     axes = tuning_frontier(table).axes[0]
     assert axes.lines[0].get_xdata().tolist() == [10.0, 20.0]
-    assert axes.lines[0].get_ydata().tolist() == [1.1, 2.0]
+    assert axes.lines[0].get_ydata().tolist() == pytest.approx([10.0, 100.0])
+    fallen = tuning_frontier(table.assign(perplexity_ratio=0.99)).axes[0]
+    assert fallen.lines[0].get_ydata().tolist() == [0.01, 0.01]
     steps = pd.DataFrame({
         "step": [100, 10], "model": ["m", "m"], "within": [0.4, 0.2], "within_low": [0.3, 0.1],
         "within_high": [0.5, 0.4], "across": [0.1, 0.1],
