@@ -56,7 +56,7 @@ def kept_models(settings: Settings) -> int:
     """Models whose weights a run keeps."""
     two = borrows(settings) and settings.adapt[-1] != "words"
     a_set = 3 + two + len(point_steps(settings)) + 2 * bool(settings.generic_steps)
-    return settings.n_sets * a_set + len(settings.mutations)
+    return settings.n_sets * (a_set + len(settings.mutations))
 
 
 def random_model(settings: Settings) -> HookedModel:
@@ -114,11 +114,12 @@ def estimate(settings: Settings, model: HookedModel) -> list[Part]:
     if "full" in settings.adapt:
         target += sets * (settings.control_steps - settings.finetune_steps)
     target += sets * (points + bool(points)) * settings.point_steps
-    mutated = len(settings.mutations) * (settings.auxiliary_steps + settings.finetune_steps)
-    tests = sets * (second + points + bool(points)) + len(settings.mutations)
+    mutations = len(settings.mutations)
+    mutated = sets * mutations * (settings.auxiliary_steps + settings.finetune_steps)
+    tests = sets * (second + points + bool(points) + mutations)
     written = max(1, settings.beams * (LONGEST[settings.probe][1] if settings.beams else 1))
     # every answer is also scored by its log probability; first tasks and borrowed words only once
-    once = sets * (2 + points + bool(settings.generic_steps)) + len(settings.mutations)
+    once = sets * (2 + points + bool(settings.generic_steps) + mutations)
     once += sets * len(BORROWERS) * borrows(settings)
     scored = -(-(settings.n_test + settings.n_ood) // n) * (tests * (written + 1) + once)
     heads = site_grid(model).n_head_sites

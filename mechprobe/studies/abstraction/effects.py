@@ -11,7 +11,7 @@ import pandas as pd
 from mechprobe.stats.intervals import Interval
 from mechprobe.stats.nested import nested_bootstrap
 from mechprobe.studies.abstraction.settings import STARTS, Settings
-from mechprobe.tasks.abstraction import MUTATIONS, SequencePairs
+from mechprobe.tasks.abstraction import SequencePairs
 
 Found = Mapping[str, Mapping]
 NAMES = {"auxiliary": "MainExp", "control": "ControlExp", "contrast": "ContrastExp"}
@@ -195,40 +195,28 @@ def first_table(settings: Settings, found: Found) -> pd.DataFrame:
     ])
 
 
-def mutation_table(settings: Settings, found: Found) -> pd.DataFrame:
-    """Retained gain of each mutation on the first set: rho = Delta(mutated) / Delta(auxiliary)."""
+def generic_table(settings: Settings, found: Found) -> pd.DataFrame:
+    """Delta(A => T) after generic pretraining, without it, and their difference, paired by item.
+
+    Columns: gain ("pretrained", "random", "difference"), delta with its interval over sets and
+    items.
+    """
     adapt = settings.adapt[-1]
 
-    def right(name: str) -> np.ndarray:
-        return np.array(found[name]["ood"], float)
-
-    control = right(f"target-control-{adapt}-0")
-    whole = right(f"target-auxiliary-{adapt}-0").mean() - control.mean()
-    rows = []
-    for mutation in settings.mutations:
-        delta = right(f"target-mutated-{mutation}-0-{adapt}") - control
-        ends = nested_bootstrap([delta], settings.seed, settings.n_boot)
-        rows.append({
-            "mutation": mutation, "side": MUTATIONS[mutation].side,
-            "level": MUTATIONS[mutation].level, "changed": MUTATIONS[mutation].meaning,
-            "learnt": float(np.mean(found[f"mutated-{mutation}-0"]["dev"])),
-            "delta": ends.estimate, "low": ends.low, "high": ends.high,
-            "rho": ends.estimate / whole if whole > 0 else float("nan"),
-        })
-    return pd.DataFrame(rows)
-
-
-def generic_gain(settings: Settings, found: Found) -> tuple[Interval, Interval] | None:
-    """Delta(A => T) after generic pretraining and without; None where there was none."""
-    if not settings.generic_steps:
-        return None
-    adapt = settings.adapt[-1]
-    gains = []
-    for middle in ("-after-generic", ""):
-        parts = [
+    def gains(middle: str) -> list[np.ndarray]:
+        return [
             np.array(found[f"target-auxiliary{middle}-{adapt}-{i}"]["ood"], float)
             - np.array(found[f"target-control{middle}-{adapt}-{i}"]["ood"], float)
             for i in range(settings.n_sets)
         ]
-        gains.append(nested_bootstrap(parts, settings.seed, settings.n_boot))
-    return gains[0], gains[1]
+
+    after, without = gains("-after-generic"), gains("")
+    parts = {
+        "pretrained": after, "random": without,
+        "difference": [a - b for a, b in zip(after, without, strict=True)],
+    }
+    rows = []
+    for name, values in parts.items():
+        ends = nested_bootstrap(values, settings.seed, settings.n_boot)
+        rows.append({"gain": name, "delta": ends.estimate, "low": ends.low, "high": ends.high})
+    return pd.DataFrame(rows)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from mechprobe.tasks.abstraction import MUTATIONS
+
 
 def _option(default: Any, text: str) -> Any:
     return field(default=default, metadata={"help": text})
@@ -108,11 +110,17 @@ PRESETS: dict[str, Settings] = {
         point_steps=10, baselines=("mean",), n_heads_eval=24, n_random=20, n_boot=300,
         adapt=("words",),
     ),
-    "laptop": Settings(preset="laptop"),
+    # 'no_generalisation' where models are small: they do not learn the target task over another
+    # grammar, and then E2 says nothing
+    "laptop": Settings(preset="laptop", contrast="no_generalisation"),
+    "full-cpu": Settings(  # mutations, generic pretraining and masks as well, for one CPU core
+        preset="full-cpu", contrast="no_generalisation", adapt=("full", "content"), points=0,
+        generic_steps=1_500, mask_steps=200, mutations=tuple(MUTATIONS),
+    ),
     "real": Settings(
-        preset="real", card="abstraction/released", n_sets=2, n_train=24_155, n_test=600,
-        n_ood=1_000, redraw="any", d_model=96, auxiliary_steps=2_200, control_steps=2_000,
-        finetune_steps=800, points=0,
+        preset="real", card="abstraction/released", contrast="no_generalisation", n_sets=2,
+        n_train=24_155, n_test=600, n_ood=1_000, redraw="any", d_model=96,
+        auxiliary_steps=2_200, control_steps=2_000, finetune_steps=800, points=0,
     ),
     "full": Settings(
         preset="full", card="abstraction/full", n_train=24_155, n_test=3_000, n_ood=1_000,
@@ -120,11 +128,7 @@ PRESETS: dict[str, Settings] = {
         auxiliary_steps=30_000, control_steps=15_000, finetune_steps=15_000, auxiliary_lr=1e-3,
         control_lr=1e-3, finetune_lr=1e-4, finetune_embedding_lr=1e-3, embedding_lr=3e-3, points=8,
         point_steps=3_000, n_heads_eval=1_000, mask_steps=1_000, mask_seeds=12, redraw="any",
-        mutations=(
-            "postpositions", "permuted_words", "verb_final", "complement_first",
-            "subject_modifier_last", "arguments_reversed", "none_dropped", "modifier_swapped",
-            "nested_complements", "chain_reversed",
-        ),
+        mutations=tuple(MUTATIONS),
     ),
     "paper": Settings(
         preset="paper", card="abstraction/released", n_train=24_155, n_test=3_000, n_ood=1_002,

@@ -6,6 +6,6 @@ SOURCES = {
     "Training memorises first": ("change-points", "memorise-then-abstract"),
     "Generalisation rests on a few heads": ("heads-*-set-*", "closing-top-set-*"),
     "The heads of generalisation": ("head-layers-set-*",),
-    "The concept survives mutations": ("mutations",),
-    "Generic pretraining": ("procedures",),
+    "The concept survives mutations": ("mutations", "kinds-of-mutation"),
+    "Generic pretraining": ("generic-pretraining",),
 }

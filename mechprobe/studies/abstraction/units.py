@@ -5,6 +5,7 @@ from __future__ import annotations
 from mechprobe.runs import Run, Unit
 from mechprobe.studies.abstraction.borrowed import borrowed_unit, borrows
 from mechprobe.studies.abstraction.heads import heads_unit
+from mechprobe.studies.abstraction.mutations import mutated_name
 from mechprobe.studies.abstraction.procedures import (
     SetRun,
     first_unit,
@@ -34,7 +35,10 @@ def units(settings: Settings) -> list[Unit]:
     """Every unit of a run, in an order in which each comes after what it needs."""
     return [
         *(unit for i in range(settings.n_sets) for unit in set_units(settings, i)),
-        *(unit for m in settings.mutations for unit in mutation_units(settings, m)),
+        *(
+            unit for i in range(settings.n_sets) for m in settings.mutations
+            for unit in mutation_units(settings, m, i)
+        ),
     ]
 
 
@@ -78,12 +82,12 @@ def after_generic(settings: Settings, i: int) -> list[Unit]:
     ]
 
 
-def mutation_units(settings: Settings, mutation: str) -> list[Unit]:
-    """The auxiliary task with one concept changed, and what then transfers."""
-    name, adapt = f"mutated-{mutation}-0", settings.adapt[-1]
+def mutation_units(settings: Settings, mutation: str, i: int) -> list[Unit]:
+    """The auxiliary task of a set with one concept changed, and what then transfers."""
+    name, adapt = mutated_name(mutation, i), settings.adapt[-1]
     return [
-        _first(0, "auxiliary", name, [], mutation=mutation),
-        _target(0, "auxiliary", adapt, f"target-{name}-{adapt}", name, mutation=mutation),
+        _first(i, "auxiliary", name, [], mutation=mutation),
+        _target(i, "auxiliary", adapt, f"target-{name}-{adapt}", name, mutation=mutation),
     ]
 
 

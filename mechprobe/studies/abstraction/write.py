@@ -15,16 +15,16 @@ from mechprobe.studies.abstraction.effects import (
     Probe,
     first_table,
     gain_table,
-    generic_gain,
+    generic_table,
     item_kinds,
     kind_gains,
     kind_table,
-    mutation_table,
     probes,
     procedure_table,
     set_table,
     whole_probe,
 )
+from mechprobe.studies.abstraction.mutations import kind_of_mutation_table, mutation_table
 from mechprobe.studies.abstraction.pictures import draw
 from mechprobe.studies.abstraction.settings import ADAPT, Settings, smoke_test
 from mechprobe.studies.abstraction.sources import SOURCES
@@ -41,14 +41,13 @@ QUESTION = (
 def write_results(settings: Settings, run: Run, found: Found, command: str | None) -> None:
     """Derive tables from finished units, judge the claims, draw, and write ``report.json``."""
     tried = probes(settings, found)
-    first = first_table(settings, found)
     kinds = [
         item_kinds(load_set(settings, i).target["ood"], settings.probe)
         for i in range(settings.n_sets)
     ]
     tables = {
         "procedures": procedure_table(settings, tried), "gains": gain_table(settings, tried),
-        "sets": set_table(settings, found, tried), "first-tasks": first,
+        "sets": set_table(settings, found, tried), "first-tasks": first_table(settings, found),
         "kinds": kind_table(tried, kinds), "kind-gains": kind_gains(settings, tried, kinds),
     }
     if borrows(settings):
@@ -65,10 +64,13 @@ def write_results(settings: Settings, run: Run, found: Found, command: str | Non
         )
     if settings.mutations:
         tables["mutations"] = mutation_table(settings, found)
+        tables["kinds-of-mutation"] = kind_of_mutation_table(settings, found)
+    if settings.generic_steps:
+        tables["generic-pretraining"] = generic_table(settings, found)
     paths = write_tables(run, tables)
     drawn = draw(settings, run, tables["procedures"], tables["gains"], [t for t, _ in times])
     claims = traced(
-        judge_all(settings, run, found, tried, first, times, tables.get("mutations")),
+        judge_all(settings, run, found, tried, times, tables),
         SOURCES, run.folder,
     )
     run.write_json("report.json", {
@@ -97,11 +99,11 @@ def timelines(
 
 
 def judge_all(
-    settings: Settings, run: Run, found: Found, tried: Sequence[Probe], first: pd.DataFrame,
-    times: Sequence[tuple[pd.DataFrame, Mapping[str, float]]], mutations: pd.DataFrame | None,
+    settings: Settings, run: Run, found: Found, tried: Sequence[Probe],
+    times: Sequence[tuple[pd.DataFrame, Mapping[str, float]]], tables: Mapping[str, pd.DataFrame],
 ) -> list[Claim]:
     """Every claim this run can speak about; all but the control fall with the control."""
-    control = verdict.control_claim(settings, tried, first)
+    control = verdict.control_claim(settings, tried, tables["first-tasks"])
     whole = whole_probe(tried)
     capable = [verdict.capability_claim(settings, probe, whole) for probe in tried]
     heads = [found[f"heads-{i}"] for i in range(settings.n_sets)]
@@ -114,9 +116,10 @@ def judge_all(
     others.append(verdict.heads_claim(heads, capable[-1].verdict == verdict.judge(True)))
     n_layers = 1 + max(int(layer) for table in layers for layer in table["layer"].to_list())
     others.append(verdict.middle_claim(layers, n_layers))
-    if mutations is not None:
-        others.append(verdict.mutation_claim(mutations))
-    others.append(verdict.generic_claim(generic_gain(settings, found)))
+    if settings.mutations:
+        whole = tried[-1].gain("auxiliary", "control", "ood", settings)
+        others.append(verdict.mutation_claim(tables["kinds-of-mutation"], whole))
+    others.append(verdict.generic_claim(tables.get("generic-pretraining")))
     if control.verdict != verdict.judge(True):
         because = verdict.SMOKE if smoke_test(settings) else "the positive control failed: "
         others = [verdict.replace_verdict(c, verdict.UNTESTED, because) for c in others]
@@ -205,8 +208,16 @@ def sections(
     if "mutations" in tables:
         found.append(section(
             "Concept mutations",
-            "The auxiliary task with one thing changed (ours). rho: gain kept, of the first set.",
-            {"mutations": "Retained gain"}, {},
+            "The auxiliary task with one thing changed (ours), in every set. rho: share of the "
+            "gain that is kept.",
+            {"mutations": "Retained gain", "kinds-of-mutation": "By kind, paired by item"}, {},
+        ))
+    if "generic-pretraining" in tables:
+        found.append(section(
+            "Generic pretraining",
+            f"First {settings.generic_steps:,} steps on the grammar in {settings.generic_sets} "
+            f"other vocabularies, then the same procedures ({settings.adapt[-1]}).",
+            {"generic-pretraining": "Gain of MainExp over ControlExp"}, {},
         ))
     return found
 

@@ -80,6 +80,14 @@ FULL_MODELS = (
 )
 """Those, and models of other shapes and on other trees."""
 
+SHAPE_MODELS = (
+    "root-k0", "root-k0-heads2", "root-k0-heads4", "root-k0-layers3", "root-k0-layers5",
+    "masked-k0", "masked-k0-heads2", "masked-k0-heads4",
+    "masked-k0-layers3", "masked-k0-heads2-layers3", "masked-k0-heads4-layers3",
+    "masked-k0-layers5", "masked-k0-heads2-layers5", "masked-k0-heads4-layers5",
+)
+"""The full hierarchy of a tree of depth 4 by 1, 2 or 4 heads in 3, 4 or 5 layers."""
+
 PRESETS: dict[str, Settings] = {
     "tiny": Settings(
         preset="tiny", depth=3, d_model=32, d_mlp=64, lr=4e-3, warmup=30,
@@ -89,7 +97,7 @@ PRESETS: dict[str, Settings] = {
         n_locate=96, mask_seeds=3, mask_steps=12,
     ),
     "laptop": Settings(  # checked on seed and grammar 100
-        preset="laptop", variant_steps=2_000,
+        preset="laptop", root_steps=5_600, variant_steps=1_800,
         models=(
             "root-k0", "root-k3", "masked-k0", "masked-k0-heads4", "root-k0-depth2",
             "root-k0-depth3",
@@ -107,6 +115,11 @@ PRESETS: dict[str, Settings] = {
         root_steps=6_000, root_filtered_steps=2_000, masked_steps=14_000,
         masked_filtered_steps=3_000, n_checkpoints=18, n_eval=1_500, n_attention=1_000,
         n_probe=2_000, n_locate=512, mask_seeds=8, mask_steps=100,
+    ),
+    "shapes": Settings(  # heads and layers, all trained equally long, for one CPU core
+        preset="shapes", models=SHAPE_MODELS, root_steps=6_000, masked_steps=8_000,
+        n_checkpoints=12, n_eval=1_500, n_attention=1_000, n_probe=2_000, n_locate=512,
+        mask_seeds=8, mask_steps=100,
     ),
     "paper": Settings(
         preset="paper", device="cuda", d_model=128, d_mlp=2_048, norm="post",

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from mechprobe.errors import InputError
 from mechprobe.tasks.abstraction.pairs import SequencePairs
 from mechprobe.tasks.abstraction.target import NONE, Tokens
@@ -22,12 +24,17 @@ def swapped_nouns(pairs: SequencePairs) -> SequencePairs:
     Raises:
         InputError: a source without two different nouns.
     """
-    nouns = {noun for target in pairs.target for noun in target_nouns(target)}
-    nouns -= {t[i] for t in pairs.target for i in range(len(t) - 1) if t[i + 1] == "("}
+    nouns = _nouns(pairs)
     return replace(
         pairs, source=tuple(_swap(source, nouns) for source in pairs.source),
         name=f"{pairs.name}, two nouns swapped",
     )
+
+
+def with_two_nouns(pairs: SequencePairs) -> SequencePairs:
+    """The pairs that ``swapped_nouns`` takes: those with two different nouns in the source."""
+    nouns = _nouns(pairs)
+    return pairs.take(np.array([_places(source, nouns) is not None for source in pairs.source]))
 
 
 def target_nouns(target: Sequence[str]) -> list[str]:
@@ -39,14 +46,27 @@ def target_nouns(target: Sequence[str]) -> list[str]:
     ]
 
 
-def _swap(source: Tokens, nouns: set[str]) -> Tokens:
+def _nouns(pairs: SequencePairs) -> set[str]:
+    """The nouns of all targets; a word that is a verb or a preposition somewhere is none."""
+    nouns = {noun for target in pairs.target for noun in target_nouns(target)}
+    return nouns - {t[i] for t in pairs.target for i in range(len(t) - 1) if t[i + 1] == "("}
+
+
+def _places(source: Tokens, nouns: set[str]) -> tuple[int, int] | None:
+    """Where the first noun stands, and the first other one; None where there are no two."""
     places = [i for i, token in enumerate(source) if token.upper() in nouns]
-    other = next((i for i in places if source[i].lower() != source[places[0]].lower()), None)
-    if other is None:
+    others = [i for i in places if source[i].lower() != source[places[0]].lower()]
+    return (places[0], others[0]) if others else None
+
+
+def _swap(source: Tokens, nouns: set[str]) -> Tokens:
+    places = _places(source, nouns)
+    if places is None:
         raise InputError(
-            f"{' '.join(source)!r} has no two different nouns to exchange; leave such pairs out"
+            f"{' '.join(source)!r} has no two different nouns to exchange; leave such pairs out "
+            "(with_two_nouns)"
         )
+    first, other = places
     tokens = list(source)
-    first = places[0]
     tokens[first], tokens[other] = tokens[other], tokens[first]
     return tuple(tokens)

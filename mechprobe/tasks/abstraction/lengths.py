@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
+from mechprobe.errors import InputError
 from mechprobe.tasks.abstraction.derivation import Derivation, Word
 from mechprobe.tasks.abstraction.language import Language
 from mechprobe.tasks.abstraction.target import Tokens
@@ -15,6 +16,8 @@ Length = tuple[int, int]
 Steps = Mapping[Length, tuple[int, Length]]
 """For a reachable total length: least number of lines, and the length of the last of them."""
 
+_TRIES = 1000  # draws of a line's words before the grammar counts as used up
+
 
 def matched_lines(
     wanted: Sequence[tuple[Tokens, Tokens]],
@@ -22,6 +25,7 @@ def matched_lines(
     language: Language,
     renew: Callable[[Derivation], Derivation],
     rng: random.Random,
+    taken: Collection[Tokens] = (),
 ) -> list[tuple[Tokens, Tokens]]:
     """For each wanted source and target a line of equal lengths made of structures in ``pool``.
 
@@ -34,6 +38,10 @@ def matched_lines(
         language: realises them.
         renew: redraws the words of a derivation.
         rng: chooses among derivations of equal lengths.
+        taken: sources that may not come, such as held-out ones.
+
+    Raises:
+        InputError: a length for which no line is left that is not taken.
     """
     prefix = len(language.spelling.prefix)
     by_length: dict[Length, list[Derivation]] = {}
@@ -48,15 +56,30 @@ def matched_lines(
         goal = len(source) - prefix, len(target)
         if goal not in plans:
             plans[goal] = _plan(goal, steps)
-        trees = [renew(rng.choice(by_length[part])) for part in plans[goal]]
-        sources = [language.source(tree)[prefix:] for tree in trees]
-        lines.append(
-            (
-                (*language.spelling.prefix, *(token for part in sources for token in part)),
-                tuple(token for tree in trees for token in language.target(tree)),
-            )
-        )
+        lines.append(_new_line(plans[goal], by_length, language, renew, rng, taken))
     return lines
+
+
+def _new_line(
+    plan: Sequence[Length],
+    by_length: Mapping[Length, Sequence[Derivation]],
+    language: Language,
+    renew: Callable[[Derivation], Derivation],
+    rng: random.Random,
+    taken: Collection[Tokens],
+) -> tuple[Tokens, Tokens]:
+    """One line of derivations of the planned lengths, whose source is not taken."""
+    prefix = language.spelling.prefix
+    for _ in range(_TRIES):
+        trees = [renew(rng.choice(by_length[part])) for part in plan]
+        sources = [language.source(tree)[len(prefix) :] for tree in trees]
+        source = (*prefix, *(token for part in sources for token in part))
+        if source not in taken:
+            return source, tuple(token for tree in trees for token in language.target(tree))
+    raise InputError(
+        f"{len(plan)} lines of lengths {', '.join(map(str, plan))} are all held out; add words to "
+        "the card, or hold fewer items out"
+    )
 
 
 def _reachable(parts: Sequence[Length], longest: int) -> dict[Length, tuple[int, Length]]:

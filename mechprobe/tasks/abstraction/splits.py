@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -172,7 +172,7 @@ def make_tasks(
     }
     kept = kept_tokens(target, auxiliary)
     check_vocabularies(made["target"].values(), made["auxiliary"].values(), kept)
-    for splits in (made["target"], made["auxiliary"]):
+    for splits in made.values():
         for split, pairs in splits.items():
             if split != "train":
                 check_leaks(splits["train"], pairs)
@@ -216,8 +216,11 @@ def _contrast(
         targets = contrast_targets(choice.contrast, trees, auxiliary, stream)
         made[split] = replace(pairs, target=targets)
         if choice.contrast == "no_generalisation" and split == "train" and n_blocks:
+            held_out = {
+                auxiliary.source(tree) for other in ("dev", "ood") for tree in aux_trees[other]
+            }
             made[split] = _without_generalisation(
-                made[split], trees, n_blocks, auxiliary, pools, stream
+                made[split], trees, n_blocks, auxiliary, pools, stream, held_out
             )
     return made
 
@@ -229,13 +232,14 @@ def _without_generalisation(
     auxiliary: Language,
     pools: Pools,
     stream: str,
+    held_out: Collection[Tokens],
 ) -> SequencePairs:
     """The last ``n_blocks`` lines replaced by equally long ones of ordinary structure."""
     first = len(pairs) - n_blocks
     rng = random.Random(stream)
     wanted = list(zip(pairs.source[first:], pairs.target[first:], strict=True))
     lines = matched_lines(
-        wanted, trees[:first], auxiliary, lambda tree: redraw(tree, pools, rng), rng
+        wanted, trees[:first], auxiliary, lambda tree: redraw(tree, pools, rng), rng, held_out
     )
     return replace(
         pairs,

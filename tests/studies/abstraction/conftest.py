@@ -42,6 +42,7 @@ def found(settings):
             units[f"{start}-{i}"] = {"memory": 1.0, "dev": [True] * 97 + [False] * 3,
                                      "ood": [True, False]}
     for mutation, share in (("postpositions", 0.55), ("nested_complements", 0.1)):
-        units[f"mutated-{mutation}-0"] = {"memory": 1.0, "dev": [True], "ood": [True]}
-        units[f"target-mutated-{mutation}-0-frozen"] = outcome(share)
+        for i in range(settings.n_sets):
+            units[f"mutated-{mutation}-{i}"] = {"memory": 1.0, "dev": [True], "ood": [True]}
+            units[f"target-mutated-{mutation}-{i}-frozen"] = outcome(share)
     return units

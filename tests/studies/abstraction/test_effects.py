@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from mechprobe.studies.abstraction.effects import (
     first_table,
     gain_table,
-    generic_gain,
+    generic_table,
     item_kinds,
     kind_gains,
     kind_table,
-    mutation_table,
     probes,
     procedure_table,
     set_table,
@@ -109,25 +106,13 @@ def test_pairs_are_compared_example_by_example(settings, found):
     assert (ends.estimate, ends.low, ends.high) == (0, 0, 0)
 
 
-def test_retained_gain_is_relative_to_the_unchanged_task(settings, found):
-    table = mutation_table(settings, found).set_index("mutation")
-    def right(name):
-        return float(np.mean(found[name]["ood"]))
-    control = right("target-control-frozen-0")
-    whole = right("target-auxiliary-frozen-0") - control
-    for mutation in settings.mutations:
-        kept = (right(f"target-mutated-{mutation}-0-frozen") - control) / whole
-        assert table.loc[mutation, "rho"] == pytest.approx(kept)
-    assert table.loc["postpositions", ["side", "level"]].tolist() == ["source", "low"]
-    assert table.loc["nested_complements", ["side", "level"]].tolist() == ["target", "high"]
-
-
 def test_generic_pretraining_is_compared_with_none(settings, found):
-    assert generic_gain(settings, found) is None
     for i in range(3):
         found[f"target-auxiliary-after-generic-frozen-{i}"] = {"ood": [True] * 400}
         found[f"target-control-after-generic-frozen-{i}"] = {"ood": [False] * 400}
-    gains = generic_gain(replace(settings, generic_steps=1), found)
-    assert gains is not None
-    assert gains[0].estimate == 1
-    assert gains[1].estimate == pytest.approx(0.6, abs=0.05)
+    gains = generic_table(settings, found).set_index("gain")
+    assert gains.loc["pretrained", "delta"] == 1
+    assert gains.loc["random", "delta"] == pytest.approx(0.6, abs=0.05)
+    left = 1 - gains.loc["random", "delta"]
+    assert gains.loc["difference", "delta"] == pytest.approx(left)
+    assert 0 < gains.loc["difference", "low"] < left < gains.loc["difference", "high"]

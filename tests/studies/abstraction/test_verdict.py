@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from mechprobe.stats.intervals import Interval
-from mechprobe.studies.abstraction.effects import first_table, mutation_table, probes
+from mechprobe.studies.abstraction.effects import first_table, probes
+from mechprobe.studies.abstraction.mutations import kind_of_mutation_table
 from mechprobe.studies.abstraction.settings import PRESETS
 from mechprobe.studies.abstraction.verdict import (
     capability_claim,
@@ -94,14 +95,20 @@ def test_the_middle_is_asked_of_models_that_have_one():
 
 
 def test_mutations_of_one_kind_alone_decide_nothing(settings, found):
-    table = mutation_table(settings, found)
-    assert mutation_claim(table).verdict == HELD
-    assert mutation_claim(table[table.side == "source"]).verdict == UNTESTED
-    assert mutation_claim(table.assign(rho=table.rho[::-1].to_numpy())).verdict == FAILED
+    kinds = kind_of_mutation_table(settings, found)
+    some = Interval(0.5, 0.4, 0.6, 10)
+    assert mutation_claim(kinds, some).verdict == HELD
+    assert mutation_claim(kinds[kinds.kind == "side"], some).verdict == UNTESTED
+    assert mutation_claim(kinds.assign(low=-0.01), some).verdict == FAILED
+    assert mutation_claim(kinds, Interval(0.1, -0.1, 0.3, 10)).verdict == UNTESTED
 
 
-def test_generic_pretraining_needs_intervals_apart():
-    low, high = Interval(0.1, 0.0, 0.2, 10), Interval(0.5, 0.4, 0.6, 10)
-    assert generic_claim((high, low)).verdict == HELD
-    assert generic_claim((high, Interval(0.4, 0.3, 0.5, 10))).verdict == FAILED
+def test_generic_pretraining_needs_a_difference_above_zero():
+    gains = pd.DataFrame({
+        "gain": ["pretrained", "random", "difference"], "delta": [0.5, 0.3, 0.2],
+        "low": [0.4, 0.2, 0.1], "high": [0.6, 0.4, 0.3],
+    })
+    assert generic_claim(gains).verdict == HELD
+    assert "difference 20.0 [10.0, 30.0]" in generic_claim(gains).numbers
+    assert generic_claim(gains.assign(low=-0.1)).verdict == FAILED
     assert generic_claim(None).verdict == UNTESTED
