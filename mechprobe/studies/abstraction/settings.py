@@ -62,7 +62,7 @@ class Settings:
     fold_case: bool = _option(True, "whether dog and DOG are one token of the model built")
 
     adapt: tuple[str, ...] = _option(
-        ("full", "words", "content"),
+        ("full", "content"),
         "how the target task is learnt: full (all weights), frozen (embeddings), words (new words' "
         "embeddings), content (the same, prepositions given); the last one's models are analysed",
     )
@@ -90,7 +90,7 @@ class Settings:
     beams: int = _option(0, "beams of decoding; 0 scores greedily by teacher forcing")
     constrained: bool = _option(False, "beams write only word sequences seen in training targets")
 
-    points: int = _option(4, "points of auxiliary training at which transfer is measured; 0: none")
+    points: int = _option(3, "points of auxiliary training at which transfer is measured; 0: none")
     point_steps: int = _option(150, "training steps on the target task at each of them")
     mutations: tuple[str, ...] = _option((), "concept mutations of the auxiliary task to measure")
     baselines: tuple[str, ...] = _option(
@@ -114,7 +114,7 @@ PRESETS: dict[str, Settings] = {
     # grammar, and then E2 says nothing
     "laptop": Settings(preset="laptop", contrast="no_generalisation"),
     "full-cpu": Settings(  # mutations, generic pretraining and masks as well, for one CPU core
-        preset="full-cpu", contrast="no_generalisation", adapt=("full", "content"), points=0,
+        preset="full-cpu", contrast="no_generalisation", points=0, finetune_steps=800,
         generic_steps=1_500, mask_steps=200, mutations=tuple(MUTATIONS),
     ),
     "real": Settings(
