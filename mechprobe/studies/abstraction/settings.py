@@ -90,7 +90,7 @@ class Settings:
     beams: int = _option(0, "beams of decoding; 0 scores greedily by teacher forcing")
     constrained: bool = _option(False, "beams write only word sequences seen in training targets")
 
-    points: int = _option(3, "points of auxiliary training at which transfer is measured; 0: none")
+    points: int = _option(4, "points of auxiliary training at which transfer is measured; 0: none")
     point_steps: int = _option(150, "training steps on the target task at each of them")
     mutations: tuple[str, ...] = _option((), "concept mutations of the auxiliary task to measure")
     baselines: tuple[str, ...] = _option(
