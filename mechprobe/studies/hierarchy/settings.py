@@ -97,7 +97,8 @@ PRESETS: dict[str, Settings] = {
         n_locate=96, mask_seeds=3, mask_steps=12,
     ),
     "laptop": Settings(  # checked on seed and grammar 100
-        preset="laptop", root_steps=5_600, variant_steps=1_800,
+        preset="laptop", root_filtered_steps=1_300, masked_steps=2_800, variant_steps=1_700,
+        n_probe=1_200,
         models=(
             "root-k0", "root-k3", "masked-k0", "masked-k0-heads4", "root-k0-depth2",
             "root-k0-depth3",
