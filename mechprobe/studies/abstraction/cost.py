@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from mechprobe.models.build import build_decoder
 from mechprobe.models.edits import HookedModel, forward, site_grid
 from mechprobe.models.encoder_decoder import build_encoder_decoder
 from mechprobe.studies.abstraction.borrowed import BORROWERS, borrows
+from mechprobe.studies.abstraction.models import moved
 from mechprobe.studies.abstraction.settings import STARTS, Settings
 from mechprobe.studies.abstraction.timeline import point_steps
 from mechprobe.studies.timing import Part, device_name, timed, use_threads, work_table
@@ -69,12 +69,8 @@ def random_model(settings: Settings) -> HookedModel:
     given: dict[str, Any] = dict(zip(("n_layers", "n_heads", "d_model"), shape, strict=True))
     given |= {"d_vocab": vocabulary, "seed": 0}
     if settings.arch == "encoder-decoder":
-        model: HookedModel = build_encoder_decoder(**given)
-        nn.Module.to(model, settings.device)
-        return model
-    model = build_decoder(n_ctx=sum(LONGEST[settings.probe]) + 2, **given)
-    nn.Module.to(model, settings.device)
-    return model
+        return moved(build_encoder_decoder(**given), settings)
+    return moved(build_decoder(n_ctx=sum(LONGEST[settings.probe]) + 2, **given), settings)
 
 
 def random_rows(settings: Settings, vocabulary: int, n: int) -> SequenceRows:

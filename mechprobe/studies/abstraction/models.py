@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from mechprobe.errors import InputError
 from mechprobe.models.build import build_decoder
@@ -43,9 +42,8 @@ def fresh_model(settings: Settings, data: SetData, seed: int) -> HookedModel:
 
 
 def moved(model: HookedModel, settings: Settings) -> HookedModel:
-    """The model on the run's device; TransformerLens' own ``to`` prints."""
-    nn.Module.to(model, settings.device)
-    return model
+    """The model on the run's device; its config knows, which a decoder asks where to compute."""
+    return load_model(model, device=settings.device)
 
 
 def pretrained(settings: Settings) -> HookedModel:
@@ -69,11 +67,14 @@ def pretrained(settings: Settings) -> HookedModel:
 
 
 def longest(data: SetData) -> int:
-    """Positions a decoder needs for the longest pair of any task, in steps of 16."""
+    """Positions a decoder needs for the longest pair of any task, in steps of 16.
+
+    Separator and end are among them, and one more for beams that write past the target.
+    """
     most = [sum(pairs.longest()) for pairs in data.tasks.all_pairs()]
     if data.generic is not None:
         most.append(sum(data.generic.longest()))
-    return -(-(max(most) + 2) // 16) * 16
+    return -(-(max(most) + 3) // 16) * 16
 
 
 def keep_model(run: Run, name: str, model: HookedModel) -> None:
