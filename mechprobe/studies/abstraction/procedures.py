@@ -143,8 +143,8 @@ def target_unit(
     model = begin(at, source)
     fit = target_fit(at.settings, start, adapt, steps)
     words = set(new_words(data)) if adapt in ("words", "content") else None
-    taught = source is not None and not source.startswith("generic-")
-    if words is not None and adapt == "content" and taught:  # else there is nothing to borrow
+    if words is not None and adapt == "content" and source is not None:
+        # lent by the auxiliary, contrast or generic task, which have the same prepositions
         given = new_prepositions(data)
         borrow(model, given, written_words(data))
         words -= given.keys()

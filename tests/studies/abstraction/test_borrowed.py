@@ -89,8 +89,8 @@ def test_content_words_learn_alone_and_prepositions_are_given(made, tmp_path):
 
 
 @pytest.mark.parametrize("source", [None, "generic-0"])
-def test_a_control_learns_the_prepositions_too(made, tmp_path, source):
-    """Without the auxiliary task there is no preposition to borrow."""
+def test_a_control_is_given_prepositions_where_its_body_has_some_to_lend(made, tmp_path, source):
+    """From nothing they are learnt; generic pretraining has the auxiliary task's."""
     settings, data, _ = made
     settings = replace(settings, adapt=("content",), finetune_steps=3)
     with Run.open(tmp_path / "run", {"study": "abstraction"}) as run:
@@ -99,9 +99,20 @@ def test_a_control_learns_the_prepositions_too(made, tmp_path, source):
         before = begin(at, source).state_dict()["embed.W_E"]
         target_unit(at, "control", "content", "control", source, keep=True)
         after = open_model(settings, data, run, "control").state_dict()["embed.W_E"]
+    given = new_prepositions(data)
     moved = (after != before).any(1)
-    assert moved[list(new_prepositions(data))].any()
     assert set(moved.nonzero().flatten().tolist()) <= set(new_words(data))
+    lent = torch.equal(after[list(given)], before[list(given.values())])
+    assert lent is (source is not None)
+    assert moved[list(given)].any()
+
+
+def test_generic_pretraining_has_the_prepositions_that_are_lent():
+    settings = replace(TINY, generic_steps=1, generic_sets=2)
+    data = prepare(settings, 0)
+    words = {token.lower() for row in data.generic.source for token in row}
+    names = data.words.words
+    assert {names[lent] for lent in new_prepositions(data).values()} <= words
 
 
 def test_a_unit_scores_every_condition_and_leaves_the_kept_model(made, tmp_path):
