@@ -5,18 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from mechprobe.errors import InputError
-from mechprobe.locate.cumulative import cumulative
-from mechprobe.locate.learn import learn_masks
+from mechprobe.locate.cumulative import CumulativeCurve, cumulative
+from mechprobe.locate.learn import masked_subnetworks
 from mechprobe.locate.overlap import overlaps
 from mechprobe.locate.patch import patch
-from mechprobe.locate.scores import Scores
 from mechprobe.locate.specific import SpecificScores, ablate_specific
 from mechprobe.models.edits import HookedModel
-from mechprobe.stats import bootstrap_mean
+from mechprobe.stats import bootstrap_statistic
+from mechprobe.stats.intervals import Interval
 from mechprobe.studies.abstraction.models import open_model
 from mechprobe.studies.abstraction.procedures import SetRun
-from mechprobe.tasks.abstraction.counterfactual import swapped_nouns
+from mechprobe.tasks.abstraction.counterfactual import swapped_nouns, with_two_nouns
 from mechprobe.tasks.behaviour import Behaviour
 
 SMOOTH = "log_probability"
@@ -68,28 +67,23 @@ def closing(
 ) -> dict:
     """Top-k, random-k and bottom-k heads closed, on examples that did not rank them."""
     settings = at.settings
-    _, report = wanted.halves(settings.seed)
-    held = wanted.take(report)
-    curves = {
-        order: cumulative(
-            model, held, ranking, baseline=settings.baselines[0], n=None, seed=settings.seed,
-            n_random=settings.n_random, reference=other,
+    held, held_other = (task.take(task.halves(settings.seed)[1]) for task in (wanted, other))
+    orders = {"top": scores.ranking, "bottom": scores.ranking[::-1]}
+
+    def curve(task: Behaviour, order: list[str], n_random: int) -> CumulativeCurve:
+        return cumulative(
+            model, task, order, baseline=settings.baselines[0], n=None, seed=settings.seed,
+            n_random=n_random, reference=other,
         )
-        for order, ranking in (("top", scores.ranking), ("bottom", scores.ranking[::-1]))
-    }
-    for order, curve in curves.items():
-        write(at, f"closing-{order}", curve.table(settings.seed))
-    inside = cumulative(
-        model, other, scores.ranking, baseline=settings.baselines[0], n=None, seed=settings.seed,
-        n_random=1, reference=other,
-    )
-    write(at, "closing-in-distribution", inside.table(settings.seed))
+
+    curves = {name: curve(held, order, settings.n_random) for name, order in orders.items()}
+    inside = curve(held_other, scores.ranking, 1)
+    for name, found in (*curves.items(), ("in-distribution", inside)):
+        write(at, f"closing-{name}", found.table(settings.seed))
     top = curves["top"]
     k = max(1, min(int(scores.concentration(settings.seed, 20)["half"]), len(scores.sites) - 1))
     step = int(np.flatnonzero(top.closed >= k)[0])
-    # what closing the top heads takes away beyond as many random ones, and its interval
-    drop = top.null[:, step].mean() - top.values[step]
-    ends = bootstrap_mean(drop, seed=settings.seed, n=settings.n_boot)
+    ends = beyond_random(top, step, settings.seed, settings.n_boot)
     return {
         "closed": int(top.closed[step]), "top_beyond_random": ends.estimate,
         "top_beyond_random_low": ends.low, "top_beyond_random_high": ends.high,
@@ -102,19 +96,35 @@ def closing(
     }
 
 
+def beyond_random(curve: CumulativeCurve, step: int, seed: int, n: int) -> Interval:
+    """What closing heads in this order takes away beyond as many random ones, at one step.
+
+    The interval is over examples and over the random orders drawn.
+    """
+    draws = len(curve.null)
+    both = np.concatenate([curve.null[:, step], curve.values[step]])
+    return bootstrap_statistic(
+        both, lambda rows: float(rows[:draws].mean() - rows[draws:].mean()), seed, n,
+        strata=np.arange(len(both)) < draws,
+    )
+
+
 def patching(at: SetRun, model: HookedModel) -> dict[str, list[str]]:
     """Heads ranked by noising and by denoising with two nouns of the source exchanged.
 
-    The decoder reads the clean target in both runs, so that only the source differs. Empty where
-    some sources have no two nouns.
+    The decoder reads the clean target in both runs, so that only the source differs. Pairs without
+    two nouns are left out, and so are those whose word pieces grow or shrink; empty without others.
     """
     pairs = at.data.tasks.target["ood"]
-    pairs = pairs.take(range(min(at.settings.n_heads_eval, len(pairs))))
-    try:
-        corrupt = at.data.rows(swapped_nouns(pairs))
-        task = at.data.rows(pairs).behaviour(SMOOTH, corrupt)
-    except InputError:  # one noun only, or word pieces of another number
+    pairs = with_two_nouns(pairs.take(range(min(at.settings.n_heads_eval, len(pairs)))))
+    if not len(pairs):
         return {}
+    clean, corrupt = at.data.rows(pairs), at.data.rows(swapped_nouns(pairs))
+    sizes = [tuple(map(len, rows.sources)) for rows in (clean, corrupt)]
+    alike = [i for i, (a, b) in enumerate(zip(*sizes, strict=True)) if a == b]
+    if not alike:
+        return {}
+    task = clean.take(alike).behaviour(SMOOTH, corrupt.take(alike))
     found = {}
     for direction in ("noising", "denoising"):
         scores = patch(model, task, direction=direction, n=None, seed=at.settings.seed)
@@ -124,15 +134,20 @@ def patching(at: SetRun, model: HookedModel) -> dict[str, list[str]]:
 
 
 def masks(at: SetRun, model: HookedModel, wanted: Behaviour) -> list[str]:
-    """Heads ranked by how often sparse masks that keep generalisation keep them."""
-    scores: Scores = learn_masks(
+    """Heads ranked by how often sparse masks that keep generalisation keep them.
+
+    Heads kept equally often are ranked by the masks' mean log alpha.
+    """
+    found = masked_subnetworks(
         model, wanted, seeds=range(at.settings.mask_seeds), steps=at.settings.mask_steps,
         baseline="mean", n=None, metric="kl", seed=at.settings.seed,
     )
-    kept = (scores.effects > 0).mean(1)
-    order = np.argsort(-kept, kind="stable")
-    write(at, "heads-masks", pd.DataFrame({"site": scores.sites, "kept": kept}))
-    return [scores.sites[i] for i in order]
+    table = pd.DataFrame({
+        "site": list(map(str, found.sites)), "kept": found.binary().mean(0),
+        "log_alpha": np.mean([member.log_alpha for member in found], axis=0),
+    }).sort_values(["kept", "log_alpha"], ascending=False, kind="stable")
+    write(at, "heads-masks", table)
+    return list(table["site"])
 
 
 def write(at: SetRun, name: str, table: pd.DataFrame) -> None:

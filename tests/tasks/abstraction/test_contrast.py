@@ -1,6 +1,9 @@
 """Contrast tasks: the auxiliary task's surface, another rule or none."""
 
+import itertools
+import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +11,7 @@ from mechprobe.errors import InputError
 from mechprobe.tasks import load_abstraction
 from mechprobe.tasks.abstraction import CONTRASTS
 from mechprobe.tasks.abstraction.derivation import ROLES
+from mechprobe.tasks.abstraction.lengths import matched_lines
 
 STRUCTURE = frozenset([*"(),", "NONE", "CCOMP", "XCOMP", "UNDER", "ABOVE", "NEAR"])
 
@@ -115,11 +119,35 @@ def _split(tokens):
 
 
 def _renamed(pairs, name):
-    from dataclasses import replace
-
     return replace(pairs, name=name)
 
 
 def test_an_unknown_contrast_is_refused():
     with pytest.raises(InputError, match="no contrast task 'other'; expected one of other_gra"):
         load_abstraction(contrast="other")
+
+
+@pytest.mark.parametrize("kind", CONTRASTS)
+def test_held_out_lines_are_not_trained_on(small, kind):
+    tasks = small("mod", contrast=kind, per_item=40, n_dev=200)
+    train = set(tasks.contrast["train"].source)
+    for split in ("dev", "ood"):
+        assert not train & set(tasks.contrast[split].source)
+
+
+def test_a_line_that_is_taken_is_drawn_again(mini_language):
+    language, trees = mini_language
+    ready = [tree for tree in trees if tree.complement is None][:1]
+    others = iter(itertools.cycle([ready[0], replace(ready[0], verb="roll")]))
+    wanted = [(language.source(ready[0]), language.target(ready[0]))] * 6
+
+    def lines(*taken):
+        return matched_lines(
+            wanted, ready, language, lambda tree: next(others), random.Random(0), taken
+        )
+
+    first, second = (language.source(next(others)) for _ in range(2))
+    assert {source for source, _ in lines()} == {first, second}
+    assert {source for source, _ in lines(first)} == {second}
+    with pytest.raises(InputError, match=r"1 lines of lengths .* are all held out"):
+        lines(first, second)

@@ -4,7 +4,11 @@ import pytest
 
 from mechprobe.errors import InputError
 from mechprobe.tasks import SequencePairs
-from mechprobe.tasks.abstraction.counterfactual import swapped_nouns, target_nouns
+from mechprobe.tasks.abstraction.counterfactual import (
+    swapped_nouns,
+    target_nouns,
+    with_two_nouns,
+)
 
 
 def pairs(*rows):
@@ -49,3 +53,15 @@ def test_it_works_on_every_generalisation_item(small, probe):
 def test_one_noun_alone_is_refused():
     with pytest.raises(InputError, match=r"'A dog ran \.' has no two different nouns"):
         swapped_nouns(pairs(("A dog ran .", "RUN ( DOG , NONE , NONE )")))
+
+
+def test_pairs_that_cannot_be_swapped_can_be_left_out():
+    both = pairs(
+        ("A dog beside a dog ran .", "RUN ( BESIDE ( DOG , DOG ) , NONE , NONE )"),
+        ("The dog on a table ran .", "RUN ( ON ( DOG , TABLE ) , NONE , NONE )"),
+        ("A dog ran .", "RUN ( DOG , NONE , NONE )"),
+    )
+    left = with_two_nouns(both)
+    assert left.source == both.source[1:2]
+    assert len(swapped_nouns(left)) == 1
+    assert not len(with_two_nouns(both.take([2])))
