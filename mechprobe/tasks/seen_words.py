@@ -48,11 +48,11 @@ class SeenWords:
 
     def allowed(self, written: Sequence[int]) -> frozenset[int]:
         """The tokens that may follow: the rest of a word, and behind a whole word any other's."""
-        words = list(split_words(written, self.ids))
-        if not words:
+        if not written:
             return self.first
-        inside = self.following.get(words[-1], frozenset())
-        return inside | self.first | {self.ids.end} if words[-1] in self.whole else inside
+        word = last_word(written, self.ids)
+        inside = self.following.get(word, frozenset())
+        return inside | self.first | {self.ids.end} if word in self.whole else inside
 
 
 def split_words(tokens: Iterable[int], ids: WordIds | PieceIds) -> Iterable[Word]:
@@ -65,3 +65,11 @@ def split_words(tokens: Iterable[int], ids: WordIds | PieceIds) -> Iterable[Word
         word.append(token)
     if word:
         yield tuple(word)
+
+
+def last_word(tokens: Sequence[int], ids: WordIds | PieceIds) -> Word:
+    """The pieces of the last word of a sequence, found from its end."""
+    start = len(tokens) - 1
+    while start > 0 and not ids.begins_word(tokens[start]):
+        start -= 1
+    return tuple(tokens[start:])

@@ -120,8 +120,13 @@ class PieceIds:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def encode(self, tokens: Sequence[str]) -> list[int]:
-        """Ids of the tokens joined by spaces."""
-        return self._ids(" ".join(tokens))
+        """Ids of the tokens joined by spaces; a word has the same pieces first as later.
+
+        GPT-2's pieces hold the space before a word, so the first one is given a space, too.
+        """
+        text = " ".join(tokens)
+        ids = self._ids(text)
+        return ids if not ids or self.begins_word(ids[0]) else self._ids(f" {text}")
 
     def begins_word(self, token: int) -> bool:
         """Whether a piece stands behind a space (SentencePiece's and GPT-2's marks)."""

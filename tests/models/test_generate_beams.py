@@ -17,7 +17,7 @@ from mechprobe.models.edits import forward
 from mechprobe.models.encoder_decoder import build_encoder_decoder
 from mechprobe.models.generate import generate
 from mechprobe.models.generate_beams import beam_exact_matches, beam_search
-from mechprobe.tasks.seen_words import SeenWords, split_words
+from mechprobe.tasks.seen_words import SeenWords, last_word, split_words
 from mechprobe.tasks.seq2seq_rows import SequenceRows, encode_rows
 from mechprobe.tasks.word_ids import PieceIds, word_ids
 
@@ -123,6 +123,8 @@ def test_pieces_join_into_seen_words_only():
     assert rows.targets == ((do, g, cat), (do, gs))
     assert ids.decode([do, g, cat, end, s]) == ["dog", "cat"]
     assert list(split_words((do, g, cat, cat), ids)) == [(do, g), (cat,), (cat,)]
+    for text in product((do, cat, g, s), repeat=4):
+        assert last_word(text, ids) == list(split_words(text, ids))[-1]
     seen = SeenWords.of_targets(rows)
     assert seen.allowed([]) == {do, cat}
     assert seen.allowed([do]) == {g, gs}

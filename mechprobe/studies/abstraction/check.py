@@ -8,11 +8,20 @@ import torch
 
 from mechprobe.errors import InputError
 from mechprobe.gates.baselines import KINDS
+from mechprobe.models.edits import HookedModel
 from mechprobe.studies import option
-from mechprobe.studies.abstraction.data import load_set
+from mechprobe.studies.abstraction.data import SetData, generic_lexicons, load_set
 from mechprobe.studies.abstraction.models import pretrained
 from mechprobe.studies.abstraction.settings import ADAPT, Settings, reads_files
-from mechprobe.tasks.abstraction import CONTRASTS, MUTATIONS, PROBES, AbstractionTasks
+from mechprobe.tasks.abstraction import (
+    CONTRASTS,
+    MUTATIONS,
+    PROBES,
+    AbstractionTasks,
+    load_abstraction,
+)
+from mechprobe.tasks.cards import read_card
+from mechprobe.tasks.word_ids import PieceIds
 
 AT_LEAST_ONE = (
     "n_sets", "n_train", "n_test", "n_ood", "per_item", "n_layers", "n_heads", "d_model", "batch",
@@ -46,14 +55,45 @@ def check_inputs(settings: Settings) -> list[AbstractionTasks]:
     """Open the pretrained model, to throw it away, and make the first set's tasks.
 
     Where sets have files of their own, the tasks of all sets; else they have the card and other
-    seeds.
+    seeds, and it is enough that the card makes words for the last of them.
 
-    So a missing model, a card that does not parse, words that overlap and test items that leak show
-    before any long work. A dry run does without.
+    So a missing model or tokenizer, a card that does not parse, words that overlap and test items
+    that leak show before any long work. A dry run does without.
     """
-    if settings.model is not None:
-        pretrained(settings)
-    return [load_set(settings, i) for i in range(settings.n_sets if reads_files(settings) else 1)]
+    model = None if settings.model is None else pretrained(settings)
+    check_words(settings)
+    sets = [load_set(settings, i) for i in range(settings.n_sets if reads_files(settings) else 1)]
+    if model is not None:
+        check_length(settings, model, sets[0])
+    return sets
+
+
+def check_words(settings: Settings) -> None:
+    """Raise InputError unless every set and generic pretraining can have words of their own."""
+    if read_card(settings.card)["kind"] == "grammar":
+        sets = [settings.n_sets]
+        if settings.generic_steps:
+            sets += generic_lexicons(settings, settings.n_sets - 1)
+        few = dict.fromkeys(("n_words", "n_dev", "n_test", "n_ood"), 0)
+        load_abstraction(settings.card, lexicon_set=max(sets), n_train=1, **few)
+    elif settings.generic_steps:
+        raise InputError(
+            f"--generic-steps is {settings.generic_steps}, and {settings.card} has no vocabularies "
+            "beyond those of its files; give 0, or a grammar such as --card abstraction/full"
+        )
+
+
+def check_length(settings: Settings, model: HookedModel, tasks: AbstractionTasks) -> None:
+    """Raise InputError for a model without tokenizer, or a decoder too short for the pairs."""
+    data = SetData(tasks, PieceIds(model.tokenizer), settings.arch == "decoder", None)
+    if not data.decoder_only:
+        return  # relative positions have no end
+    longest = max(sum(data.rows(pairs).longest) for pairs in tasks.all_pairs()) + 1
+    if longest > model.cfg.n_ctx:
+        raise InputError(
+            f"{settings.model} reads {model.cfg.n_ctx} word pieces, and a pair of {settings.card} "
+            f"may have {longest}; give a model that reads more, or another --card or --probe"
+        )
 
 
 def check_numbers(settings: Settings) -> None:

@@ -105,14 +105,13 @@ def prepare(
 def generic_pairs(settings: Settings, index: int) -> SequencePairs | None:
     """The stand-in for generic pretraining: the grammar in vocabularies that no task here has.
 
-    Their derivations come from other seeds; the target task's generalisation is among them in the
-    other words.
+    Only function words and the auxiliary tasks' prefix and prepositions are the same. Derivations
+    come from other seeds; the target task's generalisation is among them in the other words.
     """
     if not settings.generic_steps:
         return None
     parts = []
-    for k in range(settings.generic_sets):
-        lexicon_set = 100 + index * settings.generic_sets + k
+    for k, lexicon_set in enumerate(generic_lexicons(settings, index)):
         other = load_abstraction(
             settings.card, probe=settings.probe, lexicon_set=lexicon_set,
             data_dir=settings.data_dir, seed=10_000 + settings.seed + 100 * index + k,
@@ -120,3 +119,9 @@ def generic_pairs(settings: Settings, index: int) -> SequencePairs | None:
         )
         parts.append(other.auxiliary["train"])
     return SequencePairs.concat(parts, "generic pretraining")
+
+
+def generic_lexicons(settings: Settings, index: int) -> range:
+    """The vocabularies that the index-th set's generic pretraining has; no task has them."""
+    first = max(100, settings.n_sets + 1) + index * settings.generic_sets
+    return range(first, first + settings.generic_sets)

@@ -114,6 +114,26 @@ def test_a_pretrained_model_of_another_kind_is_refused(tmp_path):
     given = replace(TINY, model=str(tmp_path), adapt=("full",))
     with pytest.raises(InputError, match=r"is no encoder-decoder but a HookedTransformer"):
         check_inputs(replace(given, arch="encoder-decoder"))
-    check_inputs(given)
     with pytest.raises(InputError, match="--adapt words needs one token a word"):
         check(replace(given, adapt=("words",)))
+
+
+def test_words_for_later_sets_are_asked_for_before_the_first(repo, tmp_path):
+    text = (repo / "tasks/abstraction/mini.toml").read_text(encoding="utf-8")
+    path = tmp_path / "few.toml"
+    codas = list("bdfgklmnprst")
+    path.write_text(
+        text[: text.index("onsets = ")] + f'onsets = ["b"]\nvowels = ["a", "e"]\ncodas = {codas}\n',
+        encoding="utf-8",
+    )
+    few = replace(TINY, card=str(path))
+    check_inputs(few)
+    for more in ({"n_sets": 9}, {"generic_steps": 5}):
+        with pytest.raises(InputError, match=r"different words, \d+ are needed; add onsets"):
+            check_inputs(replace(few, **more))
+
+
+def test_files_have_no_words_for_generic_pretraining():
+    given = replace(TINY, card="abstraction/released", generic_steps=10)
+    with pytest.raises(InputError, match="--generic-steps is 10, and abstraction/released has no"):
+        check_inputs(given)
