@@ -7,6 +7,7 @@ and for each of its generalisation items ten lines with that item's structure.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,7 +66,11 @@ def nonce_dictionary(
     prepositions = {p: str(auxiliary["prepositions"].get(p, "")) for p in lexicon.prepositions}
     avoid = {*words, *reserved, *prepositions, *prepositions.values()}
     avoid.update(text for forms in lexicon.forms.values() for text in forms.values())
-    clash = [p for p, other in prepositions.items() if not other or other in {*words, *reserved}]
+    others = Counter(prepositions.values())
+    clash = [
+        p for p, other in prepositions.items()
+        if not other or other in {*words, *reserved} or others[other] > 1
+    ]
     if clash:
         raise InputError(
             f"[auxiliary.prepositions] gives {clash[0]!r} the word "

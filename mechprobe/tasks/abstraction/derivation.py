@@ -70,14 +70,6 @@ def clauses_of(tree: Derivation) -> Iterator[Clause]:
         clause = clause.complement
 
 
-def phrases_of(phrase: Phrase) -> Iterator[Phrase]:
-    """A noun phrase and those inside it, from the outside in."""
-    inner: Phrase | None = phrase
-    while inner is not None:
-        yield inner
-        inner = inner.inner
-
-
 def depth_of(tree: Derivation) -> int:
     """How many full clauses are embedded; infinitives do not count."""
     return sum(not clause.controlled for clause in clauses_of(tree)) - isinstance(tree, Clause)

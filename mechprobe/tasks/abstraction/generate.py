@@ -22,7 +22,7 @@ from mechprobe.tasks.abstraction.splits import (
     make_blocks,
     make_tasks,
 )
-from mechprobe.tasks.abstraction.target import TargetForm, Tokens
+from mechprobe.tasks.abstraction.target import NONE, TargetForm, Tokens
 
 _SHARES = ("object_modifier", "nested_modifier", "ood_modifier")
 _SETTINGS: Mapping[str, type | tuple[type, ...]] = {
@@ -45,7 +45,7 @@ def generate_tasks(card: Mapping[str, Any], lexicon_set: int, choice: Choice) ->
     _check_settings(card)
     grammar = read_grammar(card)
     target = _language(grammar, card)
-    reserved = [*function_words(grammar.frames), *_prefix_words(card)]
+    reserved = [*function_words(grammar.frames), *_prefix_words(card), NONE.lower()]
     reserved += [f.link.lower() for f in grammar.frames.values() if f.link is not None]
     words = nonce_dictionary(grammar.lexicon, card["auxiliary"], reserved, lexicon_set)
     auxiliary = Language(

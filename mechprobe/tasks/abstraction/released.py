@@ -1,14 +1,14 @@
 """The released data of An et al. (2023), read back into derivations.
 
 The files of microsoft/ContextualSP (folder abstraction_probing) and of COGS, whose sentences they
-are. In distribution the target task has held-out items of COGS, converted, as far as their words
-occur in the training data.
+are. In distribution the target task has held-out items of COGS, converted. What is held out has
+only words of the training items, also where these are drawn from the files.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,8 @@ def released_tasks(
         blocks = _read_blocks(path, trees, words, auxiliary)
     else:
         blocks = make_blocks(trees["ood"], words, auxiliary, choice)
-    return make_tasks(_part(trees, blocks, settings, choice.seed), target, auxiliary, words, choice)
+    part = _part(trees, blocks, settings, choice.seed, target.source)
+    return make_tasks(part, target, auxiliary, words, choice)
 
 
 def _check(card: Mapping[str, Any], data_dir: Path | None, probe: str) -> Path:
@@ -181,14 +182,29 @@ def _part(
     blocks: Sequence[Derivation],
     settings: Mapping[str, Any],
     seed: int,
+    source: Callable[[Derivation], Tokens],
 ) -> Trees:
-    """At most as many items as the settings say, in the files' order; blocks follow their items."""
-    sizes = {"train": "n_train", "dev": "n_dev", "test": "n_test", "ood": "n_ood"}
-    rows = {}
-    for split, size in sizes.items():
-        order = list(range(len(trees[split])))
-        random.Random(f"{seed}:{split}").shuffle(order)
-        rows[split] = sorted(order[: settings[size]])
+    """At most as many items as the settings say, in the files' order; blocks follow their items.
+
+    Held out are items whose words, as ``source`` writes them, are all among the training items'.
+    """
+    rows = {"train": _drawn(range(len(trees["train"])), settings["n_train"], f"{seed}:train")}
+    known = {token for i in rows["train"] for token in source(trees["train"][i])}
+    for split in ("dev", "test", "ood"):
+        fit = [i for i, tree in enumerate(trees[split]) if known.issuperset(source(tree))]
+        if not fit and settings[f"n_{split}"]:
+            raise InputError(
+                f"no item of {split} has only words of the {len(rows['train'])} training items; "
+                f"train on more (n_train, up to {len(trees['train'])})"
+            )
+        rows[split] = _drawn(fit, settings[f"n_{split}"], f"{seed}:{split}")
     per_item = len(blocks) // max(len(trees["ood"]), 1)
     kept = [blocks[i * per_item + k] for i in rows["ood"] for k in range(per_item)]
     return Trees(**{s: [trees[s][i] for i in found] for s, found in rows.items()}, blocks=kept)
+
+
+def _drawn(rows: Sequence[int], n: int, seed: str) -> list[int]:
+    """At most ``n`` of some rows, in their order."""
+    shuffled = list(rows)
+    random.Random(seed).shuffle(shuffled)
+    return sorted(shuffled[:n])

@@ -154,3 +154,19 @@ def test_too_few_syllables_or_a_taken_preposition_are_refused(tmp_path, repo):
     (tmp_path / "taken.toml").write_text(taken, encoding="utf-8")
     with pytest.raises(InputError, match="gives 'beside' the word 'cup'; expected a word that"):
         load_abstraction(tmp_path / "taken.toml")
+    twice = text.replace('beside = "under"', 'beside = "above"')
+    (tmp_path / "twice.toml").write_text(twice, encoding="utf-8")
+    with pytest.raises(InputError, match="gives 'on' the word 'above'; expected a word that"):
+        load_abstraction(tmp_path / "twice.toml")
+
+
+def test_no_word_is_invented_that_reads_as_an_empty_slot(tmp_path, repo):
+    text = (repo / "tasks/abstraction/mini.toml").read_text(encoding="utf-8")
+    few = 'onsets = ["n", "b"]\nvowels = ["o", "e"]\ncodas = ["", "s"]\n'
+    path = tmp_path / "none.toml"
+    path.write_text(text[: text.index("onsets = ")] + few, encoding="utf-8")
+    sizes = {"n_train": 5, "n_words": 0, "n_dev": 0, "n_test": 0, "n_ood": 0}
+    for lexicon_set in (1, 2):  # most of the words of two syllables, of which none is one
+        tasks = load_abstraction(path, lexicon_set=lexicon_set, **sizes)
+        assert "none" not in tasks.dictionary.values()
+        assert any(len(word) == 4 for word in tasks.dictionary.values())

@@ -12,6 +12,8 @@ import pytest
 from mechprobe.errors import InputError
 from mechprobe.tasks import load_abstraction
 from mechprobe.tasks.abstraction.cogs import target_of
+from mechprobe.tasks.abstraction.derivation import Word
+from mechprobe.tasks.abstraction.released import _part
 
 # Run in a process of its own: checking every call of the realisers takes minutes.
 ALL_LINES = """
@@ -42,6 +44,10 @@ com = load_abstraction("abstraction/released", probe="com", data_dir=folder)
 found["com"] = same(com.target["ood"], "Com_test"), len(com.auxiliary["train"])
 blocks = com.auxiliary["train"].group[len(released):]
 found["blocks"] = all(len(set(blocks[i : i + 10])) == 1 for i in range(0, len(blocks), 10))
+few = load_abstraction("abstraction/released", data_dir=folder, n_train=300, n_dev=9, n_test=9)
+known = few.target["train"].source_types()
+found["few"] = all(few.target[s].source_types() <= known for s in ("dev", "test", "ood"))
+found["few"] &= 0 < len(few.target["ood"]) < 1000 and len(few.target["dev"]) == 9
 print(json.dumps(found))
 """
 
@@ -64,6 +70,7 @@ def test_all_released_lines_come_out_as_released(data_dir):
         "shared": False,
         "com": [0, 34175],
         "blocks": True,
+        "few": True,
     }
 
 
@@ -74,6 +81,25 @@ def test_the_converter_reproduces_released_targets(data_dir):
         released = [json.loads(line) for line in islice(file, 1000)]
     for row, line in zip(rows, released, strict=True):
         assert line == {"input": f"Form one: {row[0]}", "output": " ".join(target_of(row[1]))}
+
+
+def test_what_is_held_out_has_words_of_the_items_trained_on_alone():
+    words = {split: list(map(Word, "abcdefgh")) for split in ("train", "dev", "test", "ood")}
+    blocks = [Word(f"{word}{k}") for word in "abcdefgh" for k in range(2)]
+    sizes = {"n_train": 3, "n_dev": 8, "n_test": 1, "n_ood": 8}
+
+    def source(tree):
+        return (tree.word,)
+
+    part = _part(words, blocks, sizes, 0, source)
+    trained = [tree.word for tree in part.train]
+    assert len(trained) == 3
+    assert [tree.word for tree in part.dev] == [tree.word for tree in part.ood] == trained
+    assert len(part.test) == 1
+    assert [tree.word for tree in part.blocks] == [f"{w}{k}" for w in trained for k in range(2)]
+    other = words | {"dev": [Word("z")]}
+    with pytest.raises(InputError, match="no item of dev has only words of the 3 training items"):
+        _part(other, blocks, sizes, 0, source)
 
 
 def test_missing_files_are_named(tmp_path):
