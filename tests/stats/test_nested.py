@@ -5,7 +5,7 @@ import pytest
 
 from mechprobe.errors import InputError
 from mechprobe.stats import bootstrap_mean
-from mechprobe.stats.nested import nested_bootstrap
+from mechprobe.stats.nested import nested_bootstrap, nested_ratio
 
 
 def test_one_replicate_is_the_plain_bootstrap():
@@ -45,3 +45,32 @@ def test_nothing_is_refused():
         nested_bootstrap([])
     with pytest.raises(InputError, match="needs one or more replicates"):
         nested_bootstrap([np.ones(3), np.ones(0)])
+
+
+def test_a_ratio_against_a_naive_loop():
+    rng = np.random.default_rng(3)
+    below = [rng.integers(0, 2, 60).astype(float), rng.integers(0, 2, 40).astype(float)]
+    above = [part * rng.integers(0, 2, len(part)) for part in below]
+    ratios = []
+    for _ in range(4_000):
+        sets = rng.integers(2, size=2)
+        picked = [(i, rng.integers(len(below[i]), size=len(below[i]))) for i in sets]
+        ratios.append(np.mean([above[i][rows].mean() for i, rows in picked])
+                      / np.mean([below[i][rows].mean() for i, rows in picked]))
+    found = nested_ratio(above, below, n=4_000)
+    parts = [[part.mean() for part in rows] for rows in (above, below)]
+    assert found.estimate == pytest.approx(np.mean(parts[0]) / np.mean(parts[1]))
+    assert (found.low, found.high) == pytest.approx(np.percentile(ratios, [2.5, 97.5]), abs=0.02)
+    assert found.n == 100
+
+
+def test_a_share_of_itself_is_one_and_of_nothing_unknown():
+    values = [np.array([0.0, 1, 1, 1] * 10)]
+    same = nested_ratio(values, values)
+    assert (same.estimate, same.low, same.high) == (1, 1, 1)
+    maybe = nested_ratio(values, [np.array([1.0, -1, 0.1, 0] * 10)], n=200)
+    assert maybe.estimate > 0
+    assert np.isnan([maybe.low, maybe.high]).all()
+    assert np.isnan(nested_ratio(values, [np.zeros(40)]).estimate)
+    with pytest.raises(InputError, match=r"the same examples above and below.*\[40\] and \[3\]"):
+        nested_ratio(values, [np.ones(3)])

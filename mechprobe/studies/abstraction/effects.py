@@ -22,7 +22,7 @@ class Probe:
     """Outcomes of the three procedures for one way to learn the target task.
 
     Attributes:
-        adapt: "full", "frozen" or "words".
+        adapt: a key of ``ADAPT``.
         right: for each procedure and split ("test", "ood") one array of 0 and 1 a set.
     """
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import pandas as pd
 
-from mechprobe.stats.nested import nested_bootstrap
+from mechprobe.stats.nested import nested_bootstrap, nested_ratio
 from mechprobe.studies.abstraction.settings import Settings
 from mechprobe.tasks.abstraction import MUTATIONS
 
@@ -40,20 +40,21 @@ def mutation_table(settings: Settings, found: Mapping[str, Mapping]) -> pd.DataF
     """Retained gain of each mutation: rho = Delta(mutated) / Delta(auxiliary), over all sets.
 
     Columns: mutation, side, level, changed, learnt (in-distribution exact match of the changed
-    auxiliary task), delta with its interval over sets and items, rho (NaN without a gain to keep).
+    auxiliary task), delta and rho with intervals over sets and items (rho is NaN without a gain to
+    keep, its interval where that gain may be 0).
     """
     gains = gains_by_item(settings, found)
-    whole = float(np.mean([part.mean() for part in gains[""]]))
     rows = []
     for mutation in settings.mutations:
         ends = nested_bootstrap(gains[mutation], settings.seed, settings.n_boot)
+        rho = nested_ratio(gains[mutation], gains[""], settings.seed, settings.n_boot)
         learnt = [found[mutated_name(mutation, i)]["dev"] for i in range(settings.n_sets)]
         rows.append({
             "mutation": mutation, "side": MUTATIONS[mutation].side,
             "level": MUTATIONS[mutation].level, "changed": MUTATIONS[mutation].meaning,
             "learnt": float(np.mean([np.mean(part) for part in learnt])),
             "delta": ends.estimate, "low": ends.low, "high": ends.high,
-            "rho": ends.estimate / whole if whole > 0 else float("nan"),
+            "rho": rho.estimate, "rho_low": rho.low, "rho_high": rho.high,
         })
     return pd.DataFrame(rows)
 

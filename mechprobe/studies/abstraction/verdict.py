@@ -12,7 +12,9 @@ from mechprobe.stats.intervals import Interval
 from mechprobe.studies.abstraction.effects import Probe
 from mechprobe.studies.abstraction.mutations import KINDS
 from mechprobe.studies.abstraction.settings import ADAPT, Settings, smoke_test
+from mechprobe.studies.abstraction.timeline import MEMORY
 from mechprobe.studies.claims import (
+    FAILED,
     HELD,
     UNTESTED,
     Claim,
@@ -109,8 +111,8 @@ def timeline_claim(found: Sequence[Mapping[str, float]]) -> Claim:
     claim = Claim(
         claim="Training memorises first and abstracts later",
         verdict=judge(late > len(found) / 2),
-        numbers=f"first steps with memory of {percent(0.9)} and with half of the largest gain, by "
-        f"set: {steps}; later by more than one point of the grid in {late} of {len(found)}",
+        numbers=f"first steps with memory of {percent(MEMORY)} and with half of the largest gain, "
+        f"by set: {steps}; later by more than one point of the grid in {late} of {len(found)}",
         paper=NO_NUMBERS,
     )
     if len(cells) <= len(found) / 2:
@@ -118,10 +120,13 @@ def timeline_claim(found: Sequence[Mapping[str, float]]) -> Claim:
     return claim
 
 
-def heads_claim(found: Sequence[Mapping[str, Any]], capable: bool) -> Claim:
+def heads_claim(found: Sequence[Mapping[str, Any]], capability: str) -> Claim:
     """A few heads: concentrated beyond chance, and closing them hurts more than random ones.
 
     What the same closing costs in distribution is told beside: heads may serve both.
+
+    Args:
+        capability: the verdict on the capability of these models.
     """
     ends = [each["top_beyond_random_low"] > 0 for each in found]
     few = [each["concentration_p"] < 0.05 for each in found]
@@ -141,12 +146,11 @@ def heads_claim(found: Sequence[Mapping[str, Any]], capable: bool) -> Claim:
         numbers=f"by set: {text}; asked: both in every set",
         paper=NO_NUMBERS,
     )
-    if not capable:
-        return replace_verdict(
-            claim, claim.verdict, "the model did not show the capability, so these heads carry "
-            "little of it: ",
-        )
-    return claim
+    because = {
+        FAILED: "the model did not show the capability, so these heads carry little of it: ",
+        UNTESTED: "whether the model has the capability was not testable here: ",
+    }
+    return replace_verdict(claim, claim.verdict, because.get(capability, ""))
 
 
 def middle_claim(layers: Sequence[pd.DataFrame], n_layers: int) -> Claim:

@@ -26,7 +26,7 @@ from mechprobe.studies.abstraction.effects import (
 )
 from mechprobe.studies.abstraction.mutations import kind_of_mutation_table, mutation_table
 from mechprobe.studies.abstraction.pictures import draw
-from mechprobe.studies.abstraction.settings import ADAPT, Settings, smoke_test
+from mechprobe.studies.abstraction.settings import ADAPT, Settings, reads_files, smoke_test
 from mechprobe.studies.abstraction.sources import SOURCES
 from mechprobe.studies.abstraction.timeline import point_steps, timeline
 from mechprobe.studies.claims import Claim, percent, traced
@@ -113,12 +113,12 @@ def judge_all(
     others = [*capable]
     if times:
         others.append(verdict.timeline_claim([points for _, points in times]))
-    others.append(verdict.heads_claim(heads, capable[-1].verdict == verdict.judge(True)))
+    others.append(verdict.heads_claim(heads, capable[-1].verdict))
     n_layers = 1 + max(int(layer) for table in layers for layer in table["layer"].to_list())
     others.append(verdict.middle_claim(layers, n_layers))
     if settings.mutations:
-        whole = tried[-1].gain("auxiliary", "control", "ood", settings)
-        others.append(verdict.mutation_claim(tables["kinds-of-mutation"], whole))
+        unchanged = tried[-1].gain("auxiliary", "control", "ood", settings)
+        others.append(verdict.mutation_claim(tables["kinds-of-mutation"], unchanged))
     others.append(verdict.generic_claim(tables.get("generic-pretraining")))
     if control.verdict != verdict.judge(True):
         because = verdict.SMOKE if smoke_test(settings) else "the positive control failed: "
@@ -224,10 +224,18 @@ def sections(
 
 def notes(settings: Settings) -> list[str]:
     """What a reader must know to judge the numbers."""
+    contrast = f"Contrast task: {settings.contrast} (ours)"
+    if settings.contrast == "no_generalisation":
+        contrast += ", the auxiliary task without what is new in the test: E2 asks whether just " \
+            "that is reused"
+    items = ", and its own derivations"
+    if reads_files(settings):
+        items = "; the target task's items are the same in all, but the intervals take them for " \
+            "others and are too narrow"
     found = [
-        f"Contrast task: {settings.contrast} (ours). Words redrawn in auxiliary lines: "
-        f"{settings.redraw}. Label smoothing {settings.label_smoothing:g}.",
-        "Each set has its own auxiliary vocabulary, derivations, weights and order of batches.",
+        f"{contrast}. Words redrawn in auxiliary lines: {settings.redraw}. Label smoothing "
+        f"{settings.label_smoothing:g}.",
+        f"Each set has its own auxiliary vocabulary, weights and order of batches{items}.",
     ]
     if settings.model is None:
         found.append(

@@ -25,6 +25,7 @@ def test_retained_gain_is_relative_to_the_unchanged_task(settings, found):
         assert row["delta"] == pytest.approx(delta)
         assert row["low"] < delta < row["high"]
         assert row["rho"] == pytest.approx(delta / whole)
+        assert row["rho_low"] < delta / whole < row["rho_high"]
     assert table.loc["postpositions", ["side", "level"]].tolist() == ["source", "low"]
     assert table.loc["nested_complements", ["side", "level"]].tolist() == ["target", "high"]
 
@@ -48,5 +49,5 @@ def test_a_kind_that_was_not_run_is_left_out(settings, found):
 def test_without_a_gain_nothing_is_retained(settings, found):
     for i in range(settings.n_sets):
         found[f"target-auxiliary-frozen-{i}"] = found[f"target-control-frozen-{i}"]
-    assert mutation_table(settings, found)["rho"].isna().all()
+    assert mutation_table(settings, found)[["rho", "rho_low", "rho_high"]].isna().all(axis=None)
     assert kind_of_mutation_table(settings, found)["rho_first"].isna().all()

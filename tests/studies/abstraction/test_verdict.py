@@ -80,11 +80,12 @@ def test_memory_must_come_first_in_most_sets(cells, verdict):
 
 
 def test_heads_must_be_few_and_matter_in_every_set():
-    assert heads_claim([HEADS, HEADS], True).verdict == HELD
-    assert heads_claim([HEADS, HEADS | {"top_beyond_random_low": -0.1}], True).verdict == FAILED
-    assert heads_claim([HEADS, HEADS | {"concentration_p": 0.2}], True).verdict == FAILED
-    assert "(1.60 in all; in distribution 0.80)" in heads_claim([HEADS], True).numbers
-    assert "did not show the capability" in heads_claim([HEADS], False).numbers
+    assert heads_claim([HEADS, HEADS], HELD).verdict == HELD
+    assert heads_claim([HEADS, HEADS | {"top_beyond_random_low": -0.1}], HELD).verdict == FAILED
+    assert heads_claim([HEADS, HEADS | {"concentration_p": 0.2}], HELD).verdict == FAILED
+    assert "(1.60 in all; in distribution 0.80)" in heads_claim([HEADS], HELD).numbers
+    assert "did not show the capability" in heads_claim([HEADS], FAILED).numbers
+    assert "the capability was not testable here" in heads_claim([HEADS], UNTESTED).numbers
 
 
 def test_the_middle_is_asked_of_models_that_have_one():
