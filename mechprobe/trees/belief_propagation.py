@@ -28,6 +28,7 @@ from mechprobe.trees.messages import (
 
 _CELLS_CPU = 1 << 18  # cells of the largest temporary tensor of a chunk
 _CELLS_GPU = 1 << 26
+_PRIOR_TOLERANCE = 1e-4  # what the rules may be off by, once a level
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +186,7 @@ def _prior(grammar: Grammar, prior: Tensor | None, n: int) -> Tensor:
         return torch.full((n, grammar.q), 1 / grammar.q, dtype=torch.float64)
     values = prior.detach()
     fits = prior.shape in ((grammar.q,), (n, grammar.q)) and bool((values >= 0).all())
-    if not fits or not bool(((values.sum(-1) - 1).abs() <= 1e-5).all()):
+    if not fits or not bool(((values.sum(-1) - 1).abs() <= _PRIOR_TOLERANCE).all()):
         raise InputError(
             f"prior of shape {tuple(prior.shape)}, rows summing to {float(values.sum(-1).min()):g} "
             f"to {float(values.sum(-1).max()):g}; expected {grammar.q} probabilities that sum to "

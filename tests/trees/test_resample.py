@@ -36,6 +36,21 @@ def test_resampled_sequences_have_the_grammars_own_statistics():
         assert (ours - theirs).abs().sum() < 0.08
 
 
+@pytest.mark.parametrize("height", [0, 1, 2])
+def test_a_rare_symbol_takes_more_trees(height):
+    """Of two trees at a time most lack a symbol that is asked for."""
+    drawn = sample(GRAMMAR, 50, 0, 1, ancestors=True)
+    places = torch.arange(50) % 8
+    other = resample_beyond(drawn, GRAMMAR, places, height, seed=3, pool=2)
+    own = torch.arange(8) // 2**height == (places // 2**height)[:, None]
+    assert torch.equal(other[own], drawn.leaves[own])
+    seen = belief_propagation(GRAMMAR, other, levels={3 - height})
+    assert torch.isfinite(seen.log_evidence).all()
+    truth = drawn.levels[3 - height][torch.arange(50), places // 2**height]
+    nodes = seen.nodes[3 - height][torch.arange(50), places // 2**height]
+    assert (nodes.gather(1, truth[:, None]) > 0).all()
+
+
 def test_what_cannot_be_resampled():
     drawn = sample(GRAMMAR, 4, 0, 1, ancestors=True)
     places = torch.zeros(4, dtype=torch.long)
@@ -45,3 +60,6 @@ def test_what_cannot_be_resampled():
         resample_beyond(sample(GRAMMAR, 4, 0, 1), GRAMMAR, places, 1)
     with pytest.raises(InputError, match="larger pool"):
         resample_beyond(drawn, GRAMMAR, places, 3, pool=0)
+    for wrong in (places[:3], places + 8, places - 1):
+        with pytest.raises(InputError, match="places for 4 sequences; give each a leaf, 0 to 7"):
+            resample_beyond(drawn, GRAMMAR, wrong, 1)
