@@ -37,8 +37,8 @@ print("leaves of a sequence:", held_out.leaves[0].tolist(), "root:", int(held_ou
 # %% [markdown]
 # ## Exact inference at every filter level
 #
-# $BP_k$ is exact inference that knows the correlations of the first levels only: $k = 3$ treats
-# leaves as independent, $k = 0$ uses the whole tree.
+# $BP_k$ is exact inference that ignores correlations above level $k$: $k = 3$ treats leaves as
+# independent given the root, $k = 0$ uses the whole tree.
 
 # %%
 ladder = bp_ladder(grammar, held_out.leaves)

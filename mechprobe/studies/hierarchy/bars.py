@@ -41,13 +41,15 @@ def bar_table(results: Results) -> pd.DataFrame:
 
 
 def exact_bars(results: Results) -> Iterator[Bar]:
-    """Inference, the constructed network, the sampler."""
+    """Inference, the sampler, the table of observers' accuracies, the constructed network."""
     exact = results.exact
     yield Bar("", "inference against enumeration", "1e-10", exact["enumeration"],
               exact["enumeration"] < 1e-10, True)
     yield Bar("", "sampled against enumerated strings, total variation", "below .02",
               exact["sampler"], exact["sampler"] < 0.02, True)
-    if exact["construction"] is not None:
+    yield Bar("", "accuracy of BP_j on data of k, drawn against enumerated", "below .01",
+              exact["oracle"], exact["oracle"] < 0.01, True)
+    if "construction" in exact:
         yield Bar("", "constructed network against inference", "1e-8", exact["construction"],
                   exact["construction"] < 1e-8, True)
 
@@ -121,8 +123,8 @@ def inside_bars(model: ModelResults) -> Iterator[Bar]:
     if model.blocks is not None:
         for s in range(depth):
             (best,) = records(model.blocks, allowed="own block", s=s, closest=True)
-            yield Bar(name, f"attention limited to 2^{s} leaves: closest B_s", f"s = {s}",
-                      float(best["rung"]), best["rung"] == s)
+            bar = f"attention limited to {model.arity}^{s} leaves: closest B_s"
+            yield Bar(name, bar, f"s = {s}", float(best["rung"]), best["rung"] == s)
 
 
 def _least(model: str, bar: str, value: float | int, least: float | int) -> Bar:

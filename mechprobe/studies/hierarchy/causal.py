@@ -17,7 +17,7 @@ from mechprobe.trees import closest_rung, closest_shares, common_heights, diverg
 
 
 def blocks_unit(settings: Settings, spec: Spec, run: Run) -> dict:
-    """All attention limited to the own block of 2 ** s leaves, against B_0 .. B_l.
+    """All attention limited to the own block of arity ** s leaves, against B_0 .. B_l.
 
     Table ``tables/blocks-*.csv``: one row a restriction s and rung; the control restricts attention
     to as many leaves as the block has, at random places of the sequence.

@@ -1,17 +1,25 @@
-"""What a run would cost: one step of each kind is timed on models with random weights."""
+"""What a run would cost: one step of each kind is timed on models with random weights.
+
+Not counted: the exact parts, the constructed network and its probes, tables and figures, which take
+a minute or two at any preset.
+"""
 
 from __future__ import annotations
 
-import torch
-
 from mechprobe.models.fixed_length import HookedFixedLengthEncoder
+from mechprobe.probes.ancestors import ancestor_task, fit_ancestor_probes, leaf_vectors
+from mechprobe.probes.fitting import ProbeSettings
 from mechprobe.studies.hierarchy.models import fresh_model, training_task
+from mechprobe.studies.hierarchy.ranking import MASK_BATCH, N_SETS
 from mechprobe.studies.hierarchy.settings import Settings
 from mechprobe.studies.hierarchy.specs import Spec, checkpoint_steps, grammar_of, read_specs
 from mechprobe.studies.hierarchy.units import work_of
 from mechprobe.studies.timing import Part, device_name, timed, use_threads, work_table
-from mechprobe.training.tree_tasks import tree_log_probs
-from mechprobe.trees import bp_ladder, sample
+from mechprobe.training.tree_tasks import random_masks, seeded, tree_log_probs
+from mechprobe.trees import block_ladder, bp_ladder, sample
+
+MOST_TIMED = 1_000
+"""Sequences that a step is timed on at most."""
 
 
 def dry_run(settings: Settings) -> str:
@@ -46,36 +54,63 @@ def dry_run(settings: Settings) -> str:
 def estimate(settings: Settings, spec: Spec, model: HookedFixedLengthEncoder) -> list[Part]:
     """Time one step of each kind of work of a model and count how often the run does it."""
     grammar, task = grammar_of(settings, spec), training_task(settings, spec)
-    leaves = sample(grammar, min(settings.n_eval, 1_000), spec.k, settings.seed).leaves
+    one = min(settings.n_eval, MOST_TIMED)
+    leaves = sample(grammar, one, spec.k, settings.seed).leaves
+    mask = None
+    if spec.kind == "masked":
+        mask = random_masks(one, grammar.n_leaves, 1, seeded("cpu", settings.seed))
 
     def train_step() -> None:
         task.loss(model, 0).backward()
         model.zero_grad(set_to_none=True)
 
     def score_step() -> None:
-        mask = None if spec.kind == "root" else torch.zeros_like(leaves, dtype=torch.bool)
         tree_log_probs(model, leaves, mask)
 
     def infer_step() -> None:
-        bp_ladder(grammar, leaves)
+        bp_ladder(grammar, leaves, mask)
+        if mask is not None:
+            block_ladder(grammar, leaves, mask)
 
-    one = min(settings.n_eval, 1_000)
     filtered = (grammar.depth + 1) / 2 if spec.kind == "root" else 0
     sets = (2 + filtered) * settings.n_eval / one
-    forward = timed(score_step, settings.device)
-    passes = round(sets * len(checkpoint_steps(settings, spec)))
-    inside = work_of(settings, spec)
-    heads = spec.n_heads * spec.n_layers
-    ranking = heads * 3 + 122 + 3 * settings.mask_seeds * settings.mask_steps
-    located = round(grammar.depth * ranking * settings.n_locate / one) if "ranking" in inside else 0
-    blocks = 2 * (grammar.depth + 1) if "blocks" in inside else 0
-    return [
+    scored = sets * len(checkpoint_steps(settings, spec)) + read_inside(settings, spec) / one
+    parts = [
         Part(f"{spec.name}, training steps", spec.steps, timed(train_step, settings.device)),
-        Part(f"{spec.name}, scoring {one:,} sequences", passes + 2 * round(
-            settings.n_attention / one
-        ) + blocks + located, forward),
-        Part(f"{spec.name}, inference on {one:,}", round(sets), timed(infer_step, settings.device)),
+        Part(f"{spec.name}, scoring {one:,} sequences", round(scored),
+             timed(score_step, settings.device)),
+        Part(f"{spec.name}, inference on {one:,}", round(sets), timed(infer_step, "cpu")),
     ]
+    return parts + probes_part(settings, spec, model)
+
+
+def read_inside(settings: Settings, spec: Spec) -> int:
+    """Sequences that pass through a trained model to look inside it, a gradient as two passes."""
+    inside, depth = work_of(settings, spec), spec.depth
+    read = 2 * settings.n_attention
+    if "blocks" in inside:
+        read += 2 * (depth + 1) * settings.n_eval
+    if "ranking" in inside:
+        closed = (3 * spec.n_heads * spec.n_layers + N_SETS + 2) * settings.n_locate
+        read += depth * (closed + 3 * settings.mask_seeds * settings.mask_steps * MASK_BATCH)
+    return read
+
+
+def probes_part(settings: Settings, spec: Spec, model: HookedFixedLengthEncoder) -> list[Part]:
+    """Epochs of ancestor probes, which four banks of each height go through at most."""
+    if "probes" not in work_of(settings, spec):
+        return []
+    grammar, n = grammar_of(settings, spec), min(settings.n_probe, MOST_TIMED)
+    samples = sample(grammar, n + 20, 0, settings.seed, ancestors=True)
+    data = leaf_vectors(model, samples)
+    task, train, dev = ancestor_task(data, grammar.q, 1), data.part(0, n), data.part(n, n + 20)
+    fit = ProbeSettings(lr=5e-3, batch_size=20, epochs=1)
+
+    def epoch() -> None:
+        fit_ancestor_probes(task, train, dev, settings=fit, device=settings.device)
+
+    count = round(4 * grammar.depth * settings.probe_epochs * settings.n_probe / n)
+    return [Part(f"{spec.name}, probes on {n:,}", count, timed(epoch, settings.device))]
 
 
 def activation_memory(settings: Settings, specs: list[Spec]) -> int:

@@ -1,56 +1,37 @@
-"""What is known exactly: inference against enumeration, the constructed network, the sampler."""
+"""What is known exactly: inference, the sampler and observers by enumeration, the construction."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import pandas as pd
 import torch
 
-from mechprobe.models.edits import attention_patterns, forward
+from mechprobe.models.edits import forward
 from mechprobe.models.tree_construction import HookedTreeConstruction
-from mechprobe.probes.ancestors import (
-    ancestor_task,
-    fit_ancestor_probes,
-    hits_by_sequence,
-    leaf_vectors,
-    observer_posteriors,
-    reach_table,
-)
-from mechprobe.probes.fitting import ProbeSettings
-from mechprobe.runs import Run
-from mechprobe.studies.hierarchy.rows import records
 from mechprobe.studies.hierarchy.settings import Settings
 from mechprobe.studies.hierarchy.specs import grammar_of
 from mechprobe.training.tree_tasks import as_batch, masked_tokens, random_masks, seeded
 from mechprobe.trees import (
     Grammar,
-    attention_by_height,
+    TreeSamples,
     belief_propagation,
     enumerate_trees,
     sample,
 )
 
+_STRINGS = 1_000
+"""Most strings of the small grammar whose every string and tree is listed."""
 _DRAWS = 100_000
-_PLANTED = 2_000
-"""Sequences that probes of the constructed network learn from; with 500 they stay below what its
-vectors hold of the highest ancestors."""
-_CLOSE = 0.05
 
 
 def exact_unit(settings: Settings) -> dict:
     """Largest errors of the exact parts.
 
-    "enumeration": log evidence and posteriors of every string of a small grammar of the run's kind
-    against the sum over all trees, every k. "construction": the constructed network against
-    inference on the run's grammar, every k, both answers (binary trees only). "sampler": total
-    variation between sampled and enumerated strings of the small grammar, the largest over k.
+    "enumeration": evidence and root posterior of every string of ``small_grammar`` against the sum
+    over all trees, every k. "construction": the constructed network against inference on the run's
+    grammar, every k, both answers (binary trees only). "sampler": total variation between sampled
+    and enumerated strings of the small grammar, the largest over k.
     """
-    small = Grammar.random(
-        min(settings.q, 3), 2, settings.sigma, settings.grammar_seed, min(settings.arity, 2)
-    )
-    grammar = grammar_of(settings)
+    small, grammar = small_grammar(settings), grammar_of(settings)
     levels = range(small.depth + 1)
     return {
         "enumeration": max(_enumeration_error(small, k) for k in levels),
@@ -59,37 +40,83 @@ def exact_unit(settings: Settings) -> dict:
     }
 
 
+def oracle_unit(settings: Settings) -> dict:
+    """The accuracy of BP_j on data of k for all j and k: drawn against enumerated, the farthest.
+
+    Drawn: inference on the root of sampled strings of ``small_grammar``. Enumerated: the likeliest
+    root of each string by adding up trees, weighted by the string's probability.
+    """
+    small = small_grammar(settings)
+    strings, levels = _strings(small), range(small.depth + 1)
+    joints = [_joint(small, k) for k in levels]
+    inferred = [belief_propagation(small, strings, j, levels=()).root for j in levels]
+    worst = 0.0
+    for k in levels:
+        seen = _draw(settings, small, k, part=10)
+        code = seen.leaves @ _places(small)
+        for j in levels:
+            drawn = float((_likeliest(inferred[j])[code] == seen.root).double().mean())
+            likely = _likeliest(joints[j] / joints[j].sum(1, keepdim=True).clamp_min(1e-300))
+            listed = float(joints[k].gather(1, likely[:, None]).sum())
+            worst = max(worst, abs(drawn - listed))
+    return {"oracle": worst}
+
+
+def small_grammar(settings: Settings) -> Grammar:
+    """The run's own rules, or random ones of its arity, on a tree whose strings can be listed."""
+    own = grammar_of(settings)
+    for depth in (2, 1):
+        if settings.rules is not None and own.q ** (own.arity**depth) <= _STRINGS:
+            return Grammar(own.transition, depth)
+    for depth in (2, 1):
+        for q in (min(own.q, 3), 2):
+            if q ** (own.arity**depth) <= _STRINGS:
+                return Grammar.random(q, depth, settings.sigma, settings.grammar_seed, own.arity)
+    return Grammar.random(2, 2, settings.sigma, settings.grammar_seed)
+
+
+def _likeliest(weights: torch.Tensor) -> torch.Tensor:
+    """The first of the likeliest symbols, where rounding may not decide between equal ones."""
+    return (weights >= weights.amax(-1, keepdim=True) - 1e-9).double().argmax(-1)
+
+
 def _strings(grammar: Grammar) -> torch.Tensor:
     return torch.cartesian_prod(*[torch.arange(grammar.q)] * grammar.n_leaves)
 
 
-def _probabilities(grammar: Grammar, k: int) -> torch.Tensor:
-    """P(string) of every string, by adding up trees."""
+def _places(grammar: Grammar) -> torch.Tensor:
+    """What each leaf's symbol counts in a string's place in the list of all strings."""
+    return grammar.q ** torch.arange(grammar.n_leaves - 1, -1, -1)
+
+
+def _joint(grammar: Grammar, k: int) -> torch.Tensor:
+    """P(string, root) as [string, root], by adding up trees."""
     trees = enumerate_trees(grammar, k)
-    place = trees.levels[grammar.depth] @ grammar.q ** np.arange(grammar.n_leaves)[::-1]
-    return torch.from_numpy(
-        np.bincount(place, weights=trees.weight, minlength=grammar.q**grammar.n_leaves)
-    )
+    place = trees.levels[grammar.depth] @ _places(grammar).numpy()
+    joint = np.zeros((grammar.q**grammar.n_leaves, grammar.q))
+    np.add.at(joint, (place, trees.levels[0][:, 0]), trees.weight)
+    return torch.from_numpy(joint)
+
+
+def _draw(settings: Settings, grammar: Grammar, k: int, part: int) -> TreeSamples:
+    n = max(_DRAWS, 1_000 * grammar.q**grammar.n_leaves)
+    return sample(grammar, n, k, seeded("cpu", settings.seed, part, k))
 
 
 def _enumeration_error(grammar: Grammar, k: int) -> float:
-    strings, trees = _strings(grammar), enumerate_trees(grammar, k)
-    found = belief_propagation(grammar, strings, k, levels=())
-    place = trees.levels[grammar.depth] @ grammar.q ** np.arange(grammar.n_leaves)[::-1]
-    joint = np.zeros((len(strings), grammar.q))
-    np.add.at(joint, (place, trees.levels[0][:, 0]), trees.weight)
-    total = torch.from_numpy(joint.sum(1))
+    found = belief_propagation(grammar, _strings(grammar), k, levels=())
+    joint = _joint(grammar, k)
+    total = joint.sum(1)
     there = total > 0
-    root = torch.from_numpy(joint)[there] / total[there, None]
+    root = joint[there] / total[there, None]
     errors = (found.log_evidence.exp() - total).abs().max(), (found.root[there] - root).abs().max()
     return float(max(errors))
 
 
 def _sampler_error(settings: Settings, grammar: Grammar, k: int) -> float:
-    drawn = sample(grammar, _DRAWS, k, seeded("cpu", settings.seed, 7, k)).leaves
-    powers = torch.tensor([grammar.q**i for i in reversed(range(grammar.n_leaves))])
-    seen = torch.bincount(drawn @ powers, minlength=grammar.q**grammar.n_leaves) / len(drawn)
-    return float((seen - _probabilities(grammar, k)).abs().sum() / 2)
+    drawn = _draw(settings, grammar, k, part=7).leaves @ _places(grammar)
+    seen = torch.bincount(drawn, minlength=grammar.q**grammar.n_leaves) / len(drawn)
+    return float((seen - _joint(grammar, k).sum(1)).abs().sum() / 2)
 
 
 def _construction_error(settings: Settings, grammar: Grammar) -> float:
@@ -105,54 +132,3 @@ def _construction_error(settings: Settings, grammar: Grammar) -> float:
             found = forward(HookedTreeConstruction(grammar, readout, k), as_batch(tokens)).exp()
             worst = max(worst, float((found - truth).abs().max()))
     return worst
-
-
-def planted_unit(settings: Settings, run: Run) -> dict:
-    """Every measure of attention and probes on the constructed network, ``tables/planted.csv``.
-
-    One row a measure: what is true by construction, what the measure says, whether they agree.
-    """
-    grammar = grammar_of(settings)
-    if grammar.arity != 2:
-        return {"planted": 0}
-    model, n = HookedTreeConstruction(grammar), max(_PLANTED, settings.n_probe)
-    samples = sample(grammar, n + 2 * (n // 4), 0, seeded("cpu", settings.seed, 9), ancestors=True)
-    patterns = attention_patterns(model, as_batch(samples.leaves[:50]))
-    looks = attention_by_height(
-        patterns, grammar.depth, n_null=settings.n_null, seed=settings.seed
-    )
-    rows: list[dict[str, Any]] = []
-    for layer in range(grammar.depth):
-        best = int(looks.enrichment[layer].argmax())
-        rows.append(_row("height attended to", layer + 1, layer + 1, best, best == layer + 1))
-    data = leaf_vectors(model, samples)
-    train, dev = data.part(0, n), data.part(n, n + n // 4)
-    test = data.part(n + n // 4, len(samples))
-    fit = ProbeSettings(lr=5e-3, batch_size=20, epochs=max(12, settings.probe_epochs), patience=4)
-    for height in range(1, grammar.depth + 1):
-        bank = fit_ancestor_probes(
-            ancestor_task(data, grammar.q, height), train, dev, settings=fit, seed=settings.seed
-        )
-        accuracy = hits_by_sequence(bank, test).mean(1)
-        reach = reach_table(grammar, bank, test, height)
-        closest = {r["layer"]: r["reach"] for r in records(reach, closest=True)}
-        for layer in range(height + 1):
-            seen = observer_posteriors(grammar, test, height, layer).argmax(-1)
-            ceiling = float((seen == test.ancestors(height)).double().mean())
-            found = float(accuracy[layer])
-            rows.append(_row(
-                f"probe of height {height}: accuracy", layer, ceiling, found,
-                abs(found - ceiling) < _CLOSE,
-            ))
-            if layer == height:
-                rows.append(_row(f"probe of height {height}: leaves it knows, log2", layer, layer,
-                                 int(closest[layer]), int(closest[layer]) == layer))
-    run.write_table("tables/planted.csv", pd.DataFrame(rows))
-    return {"planted": len(rows)}
-
-
-def _row(
-    measure: str, layer: int, truth: float | int, found: float | int, agrees: bool
-) -> dict[str, Any]:
-    return {"measure": measure, "layer": layer, "truth": float(truth), "found": float(found),
-            "agrees": bool(agrees)}

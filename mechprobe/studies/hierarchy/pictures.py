@@ -93,11 +93,12 @@ def draw_attention(settings: Settings, model: ModelResults, name: str, gallery: 
     rows = {f"head {h}" if n_heads > 1 else "trained": [maps[i, h] for i in range(n_layers)]
             for h in range(n_heads)}
     rows["one height each"] = list(ideal[:n_layers])
-    names = [f"layer {i + 1}" for i in range(max(n_layers, min(len(ideal), n_layers)))]
-    flat = pd.DataFrame([
-        {"layer": i + 1, "head": h, "query": q, "key": k, "attention": float(maps[i, h, q, k])}
-        for i, h, q, k in np.ndindex(*maps.shape)
-    ])
+    names = [f"layer {i + 1}" for i in range(n_layers)]
+    layer, head, query, key = np.indices(maps.shape).reshape(4, -1)
+    flat = pd.DataFrame({
+        "layer": layer + 1, "head": head, "query": query, "key": key,
+        "attention": maps.astype(np.float64).ravel(),
+    })
     gallery.keep(f"maps-{name}", figures.attention_maps(
         rows, names, title=f"{model_label(model)}: mean attention (rows: queries)"
     ), flat)

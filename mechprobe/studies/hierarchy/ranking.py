@@ -27,7 +27,7 @@ from mechprobe.tasks.behaviour import Behaviour
 from mechprobe.trees import Grammar, mass_by_height, uniform_mass
 
 METHODS = ("attention", "gates", "patching", "masks")
-SET_SIZE, N_SETS = 2, 120
+SET_SIZE, N_SETS, MASK_BATCH = 2, 120, 32
 
 
 def ranking_unit(settings: Settings, spec: Spec, run: Run) -> dict:
@@ -69,7 +69,8 @@ def rank_heads(
         "patching": patch(model, behaviour, "heads", "noising", **common),
         "masks": learn_masks(
             model, behaviour, "heads", "mean", sparsity=0.5, metric=level_part,
-            seeds=range(settings.mask_seeds), steps=settings.mask_steps, batch_size=32, **common,
+            seeds=range(settings.mask_seeds), steps=settings.mask_steps, batch_size=MASK_BATCH,
+            **common,
         ),
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,7 @@ class ModelResults:
         reach: divergence of probes from observers of every reach.
         blocks: attention limited to blocks against B_s.
         heads, agreement, sets: rankings of heads, their agreement, sets closed together.
+        arity: children of a node of its trees.
     """
 
     spec: Spec
@@ -55,6 +56,7 @@ class ModelResults:
     heads: pd.DataFrame | None = None
     agreement: pd.DataFrame | None = None
     sets: pd.DataFrame | None = None
+    arity: int = 2
 
     def final_accuracy(self, drawn: str) -> dict[str, Any]:
         """The last checkpoint's row for one kind of sequences."""
@@ -77,7 +79,8 @@ class Results:
 
     Attributes:
         models: by name, in the order they were trained.
-        exact: what the exact parts of the toolkit gave here.
+        exact: largest errors: "enumeration", "sampler", "oracle", and of binary trees
+            "construction".
         planted: measures on the constructed network beside what is true of it.
         changes: change points of every staircase.
         scaling: sequences seen until each level, for models of the full hierarchy.
@@ -88,7 +91,6 @@ class Results:
     planted: pd.DataFrame
     changes: pd.DataFrame
     scaling: pd.DataFrame
-    extra: dict[str, Any] = field(default_factory=dict)
 
     def main(self, kind: str, k: int) -> ModelResults | None:
         """The model of the main size for a task and filter level; else one of another shape."""
@@ -123,12 +125,18 @@ def gather(settings: Settings, run: Run) -> Results:
         for m in full
     ]
     return Results(
-        models=models, exact=run.unit("exact", _missing), planted=run.read_table(
+        models=models, exact=exact_errors(run), planted=run.read_table(
             "tables/planted.csv"
         ) if run.path("tables/planted.csv").exists() else pd.DataFrame(),
         changes=pd.concat(turns, ignore_index=True),
         scaling=pd.concat(scaling, ignore_index=True) if scaling else pd.DataFrame(),
     )
+
+
+def exact_errors(run: Run) -> dict[str, float]:
+    """Largest error of each exact part that there is (no construction for trees not binary)."""
+    found = run.result("exact") | run.result("oracle")
+    return {name: error for name, error in found.items() if error is not None}
 
 
 def gather_model(settings: Settings, spec: Spec, run: Run) -> ModelResults:
@@ -156,6 +164,7 @@ def gather_model(settings: Settings, spec: Spec, run: Run) -> ModelResults:
         ),
         probes=table("probes"), reach=table("reach"), blocks=table("blocks"),
         heads=table("heads"), agreement=table("head-agreement"), sets=table("head-sets"),
+        arity=grammar_of(settings, spec).arity,
     )
 
 
@@ -194,6 +203,3 @@ def rise_then_fall(model: ModelResults) -> pd.DataFrame:
                      "peak_at": int(curve["sequences"].to_numpy()[best])})
     return pd.DataFrame(rows)
 
-
-def _missing() -> dict:
-    raise AssertionError("the unit 'exact' is computed before results are gathered")

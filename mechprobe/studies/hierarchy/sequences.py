@@ -27,6 +27,9 @@ class Scored:
         answer: root, or the masked leaf's symbol.
         bp: predictions of BP_k for each k, [k, n, q].
         blocks: predictions of B_s for each s, [s, n, q]; None for the root.
+
+    An observer to whom a sequence is impossible (rules of the user's own may leave child tuples
+    out) knows nothing: its prediction is uniform.
     """
 
     name: str
@@ -65,13 +68,22 @@ def score(
 ) -> Scored:
     """Observers' predictions on sequences, with one leaf masked where leaves are asked about."""
     if kind == "root":
-        bp = bp_ladder(grammar, leaves).root
+        bp = or_uniform(bp_ladder(grammar, leaves).root)
         answer = bp[0].argmax(1) if root is None else root
         return Scored(name, leaves, None, answer, bp, None)
     mask = random_masks(len(leaves), grammar.n_leaves, 1, generator)
     bp = bp_ladder(grammar, leaves, mask).masked
     assert bp is not None
     return Scored(
-        name, masked_tokens(grammar, leaves, mask), mask, leaves[mask], bp,
-        block_ladder(grammar, leaves, mask),
+        name, masked_tokens(grammar, leaves, mask), mask, leaves[mask], or_uniform(bp),
+        or_uniform(block_ladder(grammar, leaves, mask)),
     )
+
+
+def or_uniform(predictions: Float[Tensor, "rung n q"]) -> Float[Tensor, "rung n q"]:
+    """Predictions with 1 / q in rows of zeros, which inference gives for impossible evidence.
+
+    Zeros would count as no divergence from any model, and make that observer the closest one.
+    """
+    impossible = predictions.sum(-1, keepdim=True) == 0
+    return torch.where(impossible, 1 / predictions.shape[-1], predictions)

@@ -18,7 +18,10 @@ _NAME = re.compile(r"(root|masked)-k(\d+)((?:-(?:heads|layers|depth|q)\d+)*)")
 
 @dataclass(frozen=True)
 class Spec:
-    """One model: task, filter level, sizes; depth and q are those of its own grammar."""
+    """One model: task, filter level, sizes.
+
+    ``depth`` and ``q`` are those of its own grammar (``--rules`` decide q, whatever it says here).
+    """
 
     name: str
     kind: str
@@ -45,7 +48,7 @@ def read_spec(settings: Settings, name: str) -> Spec:
     """The model that a name such as ``masked-k0-heads4`` asks for.
 
     Raises:
-        InputError: a name that is not understood, or a k outside 0 .. depth.
+        InputError: a name that is not understood, a k outside 0 .. depth, or no layers or heads.
     """
     found = _NAME.fullmatch(name)
     if found is None:
@@ -53,7 +56,13 @@ def read_spec(settings: Settings, name: str) -> Spec:
             f"model {name!r} is not understood; write root or masked, -kK, and if wanted -headsH, "
             "-layersL, -depthD or -qQ, such as 'masked-k0-heads4'"
         )
-    more = {key: int(value) for key, value in re.findall(r"-([a-z]+)(\d+)", found[3])}
+    parts = re.findall(r"-([a-z]+)(\d+)", found[3])
+    more = {key: int(value) for key, value in parts}
+    if len(more) < len(parts) or 0 in (more.get("heads"), more.get("layers")):
+        raise InputError(
+            f"model {name!r} names a part twice, or no heads or layers; give each part once, with "
+            "1 or more"
+        )
     depth, q = more.get("depth", settings.depth), more.get("q", settings.q)
     kind, k = found[1], int(found[2])
     if not 0 <= k <= depth:

@@ -9,8 +9,9 @@ from mechprobe.runs import Run, Unit
 from mechprobe.studies.hierarchy.ancestors import probes_unit
 from mechprobe.studies.hierarchy.attention import attention_unit
 from mechprobe.studies.hierarchy.causal import blocks_unit
-from mechprobe.studies.hierarchy.exact import exact_unit, planted_unit
+from mechprobe.studies.hierarchy.exact import exact_unit, oracle_unit
 from mechprobe.studies.hierarchy.models import train
+from mechprobe.studies.hierarchy.planted import planted_unit
 from mechprobe.studies.hierarchy.ranking import ranking_unit
 from mechprobe.studies.hierarchy.settings import Settings
 from mechprobe.studies.hierarchy.specs import Spec, read_specs
@@ -32,6 +33,7 @@ def units(settings: Settings) -> list[Unit]:
     """Every unit of a run, in an order in which each comes after what it needs."""
     return [
         Unit("exact", lambda at: exact_unit(at.settings)),
+        Unit("oracle", lambda at: oracle_unit(at.settings)),
         Unit("planted", lambda at: planted_unit(at.settings, at.run)),
         *(
             _unit(name, spec, work)

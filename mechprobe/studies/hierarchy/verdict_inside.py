@@ -116,9 +116,9 @@ def probe_claim(model: ModelResults) -> Claim:
                     and (m == 1 or row["selectivity"] > 0))
         said.append(
             f"layer {m}, height {m}: {row['mlp']:.2f} [{row['mlp_low']:.2f}, "
-            f"{row['mlp_high']:.2f}] (ceiling of a block of {2**m} leaves {row['ceiling']:.2f}, "
-            f"untrained {none['mlp']:.2f}, control {row['control']:.2f}, linear "
-            f"{row['linear']:.2f})"
+            f"{row['mlp_high']:.2f}] (ceiling of a block of {model.arity**m} leaves "
+            f"{row['ceiling']:.2f}, untrained {none['mlp']:.2f}, control {row['control']:.2f}, "
+            f"linear {row['linear']:.2f})"
         )
     return Claim(
         f"Layer i supports probes of ancestors up to height i ({TASKS[model.spec.kind]})",
@@ -144,7 +144,8 @@ def reach_claim(model: ModelResults) -> Claim:
         "Probe posteriors follow the messages of belief propagation: the observer they are closest "
         f"to sees a larger block in each further layer ({TASKS[model.spec.kind]})",
         judge(all(held)),
-        "log2 of the closest observer's block in layers 0, 1, ... (KL(observer || probe), nats): "
+        f"log{model.arity} of the closest observer's block in layers 0, 1, ... (KL(observer || "
+        "probe), nats): "
         + "; ".join(said),
         "not reported",
     )
@@ -157,7 +158,7 @@ def construction_claim(results: Results) -> Claim:
         "what is true of that network"
     )
     paper = "existence argument for l layers; prototype: equal to 3e-15 for all k"
-    error = results.exact["construction"]
+    error = results.exact.get("construction")
     if error is None or len(results.planted) == 0:
         return absent(claim, "the construction is for binary trees", paper)
     wrong = records(results.planted, agrees=False)
@@ -174,10 +175,11 @@ def construction_claim(results: Results) -> Claim:
 
 
 def blocks_claim(results: Results) -> Claim:
-    """The causal test: attention limited to the own block of 2^s leaves leaves B_s."""
-    claim = "Limiting attention to the own block of 2^s leaves turns the model into B_s"
-    paper = "not reported; prototype (ours): closest = s for s = 0..3, KL .024, .068, .056, .014"
+    """The causal test: attention limited to the own block of height s leaves B_s."""
     model = results.main("masked", 0)
+    arity = 2 if model is None else model.arity
+    claim = f"Limiting attention to the own block of {arity}^s leaves turns the model into B_s"
+    paper = "not reported; prototype (ours): closest = s for s = 0..3, KL .024, .068, .056, .014"
     if model is None or model.blocks is None:
         return absent(claim, "no masked model of the full hierarchy in this run", paper)
     table = model.blocks

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 
 from mechprobe.runs import Run
@@ -13,6 +15,7 @@ from mechprobe.studies.hierarchy.results import Results, gather, rise_then_fall
 from mechprobe.studies.hierarchy.settings import Settings
 from mechprobe.studies.hierarchy.shapes import shape_table
 from mechprobe.studies.hierarchy.sources import SOURCES
+from mechprobe.studies.hierarchy.specs import grammar_of
 from mechprobe.studies.hierarchy.verdict_training import all_final, compressed
 from mechprobe.studies.report_parts import Parts, write_tables
 
@@ -83,6 +86,7 @@ def sections(results: Results, tables: dict[str, str], drawn: dict[str, str]) ->
     """The report's sections; what a preset does not produce is left out."""
     section = Parts(tables, drawn).section
     names = list(results.models)
+    arity = next(iter(results.models.values())).arity
 
     def each(name: str, caption: str) -> dict[str, str]:
         return {f"{name}-{model}": f"{caption} ({model})" for model in names}
@@ -92,9 +96,9 @@ def sections(results: Results, tables: dict[str, str], drawn: dict[str, str]) ->
             "Learning the hierarchy level by level", [
                 "BP_k is exact inference under the grammar filtered at k: k = l knows single "
                 "leaves only, k = 0 the full hierarchy. B_s (masked leaves only) is exact "
-                "inference that sees the leaf's own block of 2^s leaves. A checkpoint's closest "
-                "observer has the least KL(observer || model) on held-out sequences; 'share' is "
-                "how often it stays the closest over bootstrap resamples of sequences.",
+                f"inference that sees the leaf's own block of {arity}^s leaves. A checkpoint's "
+                "closest observer has the least KL(observer || model) on held-out sequences; "
+                "'share' is how often it stays the closest over bootstrap resamples of sequences.",
             ],
             {"final": "Every model at the end of training, on each kind of sequences (intervals: "
              "Wilson for accuracy, bootstrap over sequences for KL)",
@@ -123,7 +127,7 @@ def sections(results: Results, tables: dict[str, str], drawn: dict[str, str]) ->
              "attention-layers": "Share of attention by height and layer"},
             {"enrichment-root": "Root: E_h of trained models",
              "enrichment-masked": "Masked leaves: E_h of trained models",
-             **each("heights", "Attention by height"),
+             **each("heights", "Attention by height, all queries"),
              **each("maps", "Mean attention maps and the maps of one height each")},
         ),
         section(
@@ -133,7 +137,9 @@ def sections(results: Results, tables: dict[str, str], drawn: dict[str, str]) ->
                 "costs the level-s part (gates, mean baseline), by activation patching (noising) "
                 "from sequences that agree on the block of height s - 1 and are drawn anew beyond "
                 "it, and by learned masks that keep the level-s part at half the heads (chance 0; "
-                "intervals over masks). 'all': mean rho of the four; p: heads relabelled.",
+                "intervals over masks). Each score's p is against 0; for attention that is uniform "
+                "attention, which most heads differ from: relabelled positions, above, ask more. "
+                "'all': mean rho of the four; p: heads relabelled.",
             ],
             {**each("head-agreement", "Rank agreement"),
              **each("head-sets", "The two heads that look most at the height, closed together"),
@@ -144,7 +150,7 @@ def sections(results: Results, tables: dict[str, str], drawn: dict[str, str]) ->
             "Ancestors in the residual stream", [
                 "MLP and linear probes of a leaf's vector after each layer (0: embedding) for its "
                 "ancestor at each height. 'ceiling': an ideal observer of the leaf's own block of "
-                "2^layer leaves. 'control': each content of the block has a random label "
+                f"{arity}^layer leaves. 'control': each content of the block has a random label "
                 "(selectivity: accuracy less control; judged from height 2 on, since the few "
                 "contents of a pair of leaves can be memorised, and the pair is all that either "
                 "task asks for). 'reach': KL from observers of every block size to the probe's "
@@ -155,9 +161,9 @@ def sections(results: Results, tables: dict[str, str], drawn: dict[str, str]) ->
         ),
         section(
             "Attention limited to blocks", [
-                "Every head of every layer may look only at the leaf's own block of 2^s leaves; "
-                "its predictions are then compared with B_0 .. B_l. Control: as many leaves at "
-                "random places.",
+                "Every head of every layer may look only at the leaf's own block of "
+                f"{arity}^s leaves; its predictions are then compared with B_0 .. B_l. Control: as "
+                "many leaves at random places.",
             ],
             each("blocks", "KL to every B_s"), {},
         ),
@@ -180,10 +186,13 @@ def sections(results: Results, tables: dict[str, str], drawn: dict[str, str]) ->
 
 def notes(settings: Settings) -> list[str]:
     """What a reader must know to judge the numbers."""
-    grammar = settings.rules or f"seed {settings.grammar_seed}"
+    grammar = grammar_of(settings)
+    source = f"seed {settings.grammar_seed}"
+    if settings.rules is not None:
+        source = f"rules of {Path(settings.rules).name}"
     found = [
-        f"One grammar ({grammar}; q = {settings.q}, depth {settings.depth}, arity "
-        f"{settings.arity}): intervals are over sequences, not over grammars or weights. "
+        f"One grammar ({source}; q = {grammar.q}, depth {grammar.depth}, arity "
+        f"{grammar.arity}): intervals are over sequences, not over grammars or weights. "
         "benchmarks/bench_hierarchy.py repeats the bars on three grammars.",
         "Models: no dropout, Adam, "
         + ("fresh sequences" if not settings.n_train else f"{settings.n_train:,} fixed sequences")
@@ -194,4 +203,9 @@ def notes(settings: Settings) -> list[str]:
         "siblings out of reach a layer there reads its own message instead, which no observer does "
         "(closing its heads to an empty message gives B_s exactly; the tests hold it to that).",
     ]
+    if (grammar.transition.sum(0) == 0).any():
+        found.append(
+            "The rules leave child tuples out: uniform strings and filtered data can be impossible "
+            "to an observer, which then counts as knowing nothing (a uniform prediction)."
+        )
     return found

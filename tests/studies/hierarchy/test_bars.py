@@ -16,7 +16,7 @@ from mechprobe.studies.hierarchy.results import ModelResults, Results
 from mechprobe.studies.hierarchy.settings import PRESETS
 from mechprobe.studies.hierarchy.specs import read_spec
 from mechprobe.studies.hierarchy.trajectory import FILTERS, changes, samples_to_level, staircase
-from mechprobe.studies.hierarchy.verdict_training import staircase_claim
+from mechprobe.studies.hierarchy.verdict_training import control_claim, staircase_claim
 
 LAPTOP = PRESETS["laptop"]
 EMPTY = pd.DataFrame()
@@ -112,10 +112,23 @@ def test_the_staircase_claim_holds_and_fails_with_its_control_beside():
 
 
 def test_exact_bars_are_judged():
-    exact = {"enumeration": 1e-9, "sampler": 0.01, "construction": None}
+    exact = {"enumeration": 1e-9, "sampler": 0.01, "oracle": 0.02}
     found = list(exact_bars(Results({}, exact, EMPTY, EMPTY, EMPTY)))
-    assert [bar.met for bar in found] == [False, True]
+    assert [bar.met for bar in found] == [False, True, False]
     assert all(bar.exact for bar in found)
+
+
+@pytest.mark.parametrize("name", ["root-k0", "masked-k0"])
+def test_the_control_asks_for_more_than_independent_leaves_give(name):
+    """BP_4 is right in 0.6 of these sequences."""
+    exact = {"enumeration": 1e-15, "sampler": 0.01, "construction": 1e-15}
+    for accuracy, verdict in ((0.5, "did not hold"), (0.605, "did not hold"), (0.7, "held")):
+        found = Results(
+            {name: model([4, 3], accuracy=accuracy, name=name)}, exact, EMPTY, EMPTY, EMPTY
+        )
+        claim = control_claim(found)
+        assert claim.verdict == verdict
+        assert "against 60.0" in claim.numbers
 
 
 def test_grammars_stand_side_by_side(repo, tmp_path):

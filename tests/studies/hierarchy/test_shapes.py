@@ -17,6 +17,7 @@ from mechprobe.studies.hierarchy.shapes import (
 )
 from mechprobe.studies.hierarchy.specs import read_spec
 from mechprobe.studies.hierarchy.trajectory import BLOCKS, FILTERS, staircase
+from mechprobe.studies.hierarchy.verdict_training import model_label
 
 SETTINGS = replace(PRESETS["laptop"], masked_steps=30, variant_steps=20, depth=2, n_checkpoints=2)
 EMPTY = pd.DataFrame()
@@ -84,6 +85,13 @@ def test_a_layer_a_level_is_judged_by_intervals(fewer, own, more, verdict):
     assert claim.verdict == verdict
     assert f"1 layers {fewer:.3g} [" in claim.numbers
     assert f"2 layers {own:.3g} [" in claim.numbers
+
+
+def test_pictures_name_the_shape():
+    assert model_label(model("masked-k0-heads2-layers5", 0.1)) == (
+        "masked, k = 0, 2 heads, 5 layers"
+    )
+    assert model_label(model("masked-k0", 0.1)) == "masked, k = 0"
 
 
 def test_without_the_three_depths_nothing_is_said():

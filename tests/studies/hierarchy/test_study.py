@@ -107,6 +107,7 @@ def test_exact_parts_are_exact_and_planted_measures_true(finished):
     assert results.exact["enumeration"] < 1e-10
     assert results.exact["construction"] < 1e-8
     assert results.exact["sampler"] < 0.02
+    assert results.exact["oracle"] < 0.01
     assert results.planted["agrees"].all(), results.planted[~results.planted["agrees"]]
     assert set(results.models) == set(SMALL.models)
     assert results.main("masked", 0).spec.name == "masked-k0-heads4"
@@ -168,6 +169,8 @@ def test_a_dry_run_names_steps_and_costs_and_writes_nothing(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     text = dry_run(SMALL)
     assert "training steps" in text
+    assert "root-k0, probes on 40" in text
+    assert "masked-k0-heads4, inference" in text
     assert f"training sequences: {SMALL.batch * 120:,}" in text
     assert "hours" in text
     assert list(tmp_path.iterdir()) == []
