@@ -169,10 +169,11 @@ def kind_table(tried: Sequence[Probe], kinds: Sequence[Sequence[str]]) -> pd.Dat
 
 
 def item_kinds(pairs: SequencePairs, probe: str) -> list[str]:
-    """What is new about each item: for ``mod`` the role of the modified subject, else its group.
+    """What is new about each item: for ``mod`` whose slot has a phrase, else its group.
 
-    A phrase on the subject of a passive stands in a slot (theme, recipient) that has such phrases
-    in training; one on an agent does not, so items of role ``agent`` are the harder ones.
+    ``agent`` where the agent's slot has one, mostly as the subject; in training none has, so these
+    are the harder items. In the others, passives mostly, the theme or the recipient is the modified
+    subject; themes have such phrases in training.
     """
     if probe != "mod":
         return list(pairs.group)

@@ -166,8 +166,8 @@ def sections(
             + (f"by beam search with {settings.beams} beams." if settings.beams else
                "greedy, by teacher forcing."),
             {"procedures": "What each procedure reaches", "gains": "E1 and E2",
-             "kinds": "By kind of item (probe mod: the role of the modified subject; a phrase on a "
-             "passive's subject stands in a slot that has such phrases in training)",
+             "kinds": "By kind of item (probe mod: 'agent' where the agent's slot has a phrase, as "
+             "none has in training; else 'theme or recipient': themes have phrases in training)",
              "kind-gains": "E1 and E2 on each kind of item",
              "sets": "Set by set", "first-tasks": "How well the first tasks were learnt"},
             {"procedures": "Exact match", "gains": "Gains in generalisation"},

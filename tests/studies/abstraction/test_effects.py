@@ -86,16 +86,18 @@ def test_kinds_of_items_are_counted_apart(settings, found):
     assert mine["items"].tolist() == [600, 600]
 
 
-def test_the_kind_of_a_modified_subject_is_its_role():
+def test_the_kind_of_an_item_says_whether_the_agent_s_slot_has_a_phrase():
     pairs = SequencePairs(
-        (("x",),) * 3,
+        (("x",),) * 4,
         tuple(tuple(t.split()) for t in (
             "RUN ( ON ( DOG , MAT ) , NONE , NONE )", "SEE ( NONE , ON ( DOG , MAT ) , NONE )",
             "GIVE ( TOM , CUP , IN ( DOG , BOX ) )",
-        )), ("depth_3", "subject", "subject"), "toy",
+            "SEE ( IN ( MIA , BOX ) , ON ( DOG , MAT ) , NONE )",  # by Mia in a box
+        )), ("depth_3", "subject", "subject", "subject"), "toy",
     )
-    assert item_kinds(pairs, "mod") == ["agent", "theme or recipient", "theme or recipient"]
-    assert item_kinds(pairs, "com") == ["depth_3", "subject", "subject"]
+    other = "theme or recipient"
+    assert item_kinds(pairs, "mod") == ["agent", other, other, "agent"]
+    assert item_kinds(pairs, "com") == ["depth_3", "subject", "subject", "subject"]
 
 
 def test_pairs_are_compared_example_by_example(settings, found):
