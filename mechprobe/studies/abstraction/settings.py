@@ -114,8 +114,9 @@ PRESETS: dict[str, Settings] = {
     # grammar, and then E2 says nothing
     "laptop": Settings(preset="laptop", contrast="no_generalisation"),
     "full-cpu": Settings(  # mutations, generic pretraining and masks as well, for one CPU core
-        preset="full-cpu", contrast="no_generalisation", points=0, finetune_steps=800,
-        generic_steps=1_500, mask_steps=200, mutations=tuple(MUTATIONS),
+        preset="full-cpu", contrast="no_generalisation", points=0,
+        auxiliary_steps=1_500, control_steps=1_500, finetune_steps=800, generic_steps=1_500,
+        mask_steps=200, mutations=tuple(MUTATIONS),
     ),
     "real": Settings(
         preset="real", card="abstraction/released", contrast="no_generalisation", n_sets=2,
