@@ -104,7 +104,7 @@ def estimate(settings: Settings, model: HookedModel) -> list[Part]:
     first += sets * (settings.auxiliary_steps + settings.generic_steps) * bool(
         settings.generic_steps
     )
-    second = len(STARTS) * len(settings.adapt) + 2 * bool(settings.generic_steps)
+    second = (len(STARTS) + 2 * bool(settings.generic_steps)) * len(settings.adapt)
     points = len(point_steps(settings))
     target = sets * second * settings.finetune_steps
     if "full" in settings.adapt:

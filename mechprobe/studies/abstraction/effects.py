@@ -194,30 +194,3 @@ def first_table(settings: Settings, found: Found) -> pd.DataFrame:
         }
         for start in ("auxiliary", "contrast") for i in range(settings.n_sets)
     ])
-
-
-def generic_table(settings: Settings, found: Found) -> pd.DataFrame:
-    """Delta(A => T) after generic pretraining, without it, and their difference, paired by item.
-
-    Columns: gain ("pretrained", "random", "difference"), delta with its interval over sets and
-    items.
-    """
-    adapt = settings.adapt[-1]
-
-    def gains(middle: str) -> list[np.ndarray]:
-        return [
-            np.array(found[f"target-auxiliary{middle}-{adapt}-{i}"]["ood"], float)
-            - np.array(found[f"target-control{middle}-{adapt}-{i}"]["ood"], float)
-            for i in range(settings.n_sets)
-        ]
-
-    after, without = gains("-after-generic"), gains("")
-    parts = {
-        "pretrained": after, "random": without,
-        "difference": [a - b for a, b in zip(after, without, strict=True)],
-    }
-    rows = []
-    for name, values in parts.items():
-        ends = nested_bootstrap(values, settings.seed, settings.n_boot)
-        rows.append({"gain": name, "delta": ends.estimate, "low": ends.low, "high": ends.high})
-    return pd.DataFrame(rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mechprobe.runs import Run, Unit
 from mechprobe.studies.abstraction.borrowed import borrowed_unit, borrows
+from mechprobe.studies.abstraction.generic_pretraining import AFTER
 from mechprobe.studies.abstraction.heads import heads_unit
 from mechprobe.studies.abstraction.mutations import mutated_name
 from mechprobe.studies.abstraction.procedures import (
@@ -70,13 +71,13 @@ def set_units(settings: Settings, i: int) -> list[Unit]:
 
 def after_generic(settings: Settings, i: int) -> list[Unit]:
     """MainExp and ControlExp of a model that first learnt the grammar in other vocabularies."""
-    adapt = settings.adapt[-1]
-    first, then = f"generic-{i}", f"auxiliary-after-generic-{i}"
+    first, then = f"generic-{i}", f"auxiliary{AFTER}-{i}"
     return [
         Unit(first, lambda at: generic_unit(at.set(i))),
         _first(i, "auxiliary", then, [], source=first),
         *(
-            _target(i, "auxiliary", adapt, f"target-{start}-after-generic-{adapt}-{i}", source)
+            _target(i, "auxiliary", adapt, f"target-{start}{AFTER}-{adapt}-{i}", source)
+            for adapt in settings.adapt
             for start, source in (("control", first), ("auxiliary", then))
         ),
     ]

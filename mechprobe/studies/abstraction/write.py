@@ -15,7 +15,6 @@ from mechprobe.studies.abstraction.effects import (
     Probe,
     first_table,
     gain_table,
-    generic_table,
     item_kinds,
     kind_gains,
     kind_table,
@@ -24,6 +23,7 @@ from mechprobe.studies.abstraction.effects import (
     set_table,
     whole_probe,
 )
+from mechprobe.studies.abstraction.generic_pretraining import generic_table
 from mechprobe.studies.abstraction.mutations import kind_of_mutation_table, mutation_table
 from mechprobe.studies.abstraction.pictures import draw
 from mechprobe.studies.abstraction.settings import ADAPT, Settings, reads_files, smoke_test
@@ -119,7 +119,7 @@ def judge_all(
     if settings.mutations:
         unchanged = tried[-1].gain("auxiliary", "control", "ood", settings)
         others.append(verdict.mutation_claim(tables["kinds-of-mutation"], unchanged))
-    others.append(verdict.generic_claim(tables.get("generic-pretraining")))
+    others += verdict.generic_claims(tables.get("generic-pretraining"))
     if control.verdict != verdict.judge(True):
         because = verdict.SMOKE if smoke_test(settings) else "the positive control failed: "
         others = [verdict.replace_verdict(c, verdict.UNTESTED, because) for c in others]
@@ -216,7 +216,7 @@ def sections(
         found.append(section(
             "Generic pretraining",
             f"First {settings.generic_steps:,} steps on the grammar in {settings.generic_sets} "
-            f"other vocabularies, then the same procedures ({settings.adapt[-1]}).",
+            f"other vocabularies, then the same procedures.",
             {"generic-pretraining": "Gain of MainExp over ControlExp"}, {},
         ))
     return found

@@ -8,7 +8,6 @@ import pytest
 from mechprobe.studies.abstraction.effects import (
     first_table,
     gain_table,
-    generic_table,
     item_kinds,
     kind_gains,
     kind_table,
@@ -106,15 +105,3 @@ def test_pairs_are_compared_example_by_example(settings, found):
         same[f"target-control-full-{i}"] = found[f"target-auxiliary-full-{i}"]
     ends = probes(settings, same)[0].gain("auxiliary", "control", "ood", settings)
     assert (ends.estimate, ends.low, ends.high) == (0, 0, 0)
-
-
-def test_generic_pretraining_is_compared_with_none(settings, found):
-    for i in range(3):
-        found[f"target-auxiliary-after-generic-frozen-{i}"] = {"ood": [True] * 400}
-        found[f"target-control-after-generic-frozen-{i}"] = {"ood": [False] * 400}
-    gains = generic_table(settings, found).set_index("gain")
-    assert gains.loc["pretrained", "delta"] == 1
-    assert gains.loc["random", "delta"] == pytest.approx(0.6, abs=0.05)
-    left = 1 - gains.loc["random", "delta"]
-    assert gains.loc["difference", "delta"] == pytest.approx(left)
-    assert 0 < gains.loc["difference", "low"] < left < gains.loc["difference", "high"]

@@ -15,7 +15,6 @@ from mechprobe.studies.abstraction.settings import PRESETS
 from mechprobe.studies.abstraction.verdict import (
     capability_claim,
     control_claim,
-    generic_claim,
     heads_claim,
     middle_claim,
     mutation_claim,
@@ -102,14 +101,3 @@ def test_mutations_of_one_kind_alone_decide_nothing(settings, found):
     assert mutation_claim(kinds[kinds.kind == "side"], some).verdict == UNTESTED
     assert mutation_claim(kinds.assign(low=-0.01), some).verdict == FAILED
     assert mutation_claim(kinds, Interval(0.1, -0.1, 0.3, 10)).verdict == UNTESTED
-
-
-def test_generic_pretraining_needs_a_difference_above_zero():
-    gains = pd.DataFrame({
-        "gain": ["pretrained", "random", "difference"], "delta": [0.5, 0.3, 0.2],
-        "low": [0.4, 0.2, 0.1], "high": [0.6, 0.4, 0.3],
-    })
-    assert generic_claim(gains).verdict == HELD
-    assert "difference 20.0 [10.0, 30.0]" in generic_claim(gains).numbers
-    assert generic_claim(gains.assign(low=-0.1)).verdict == FAILED
-    assert generic_claim(None).verdict == UNTESTED
