@@ -80,13 +80,11 @@ FULL_MODELS = (
 )
 """Those, and models of other shapes and on other trees."""
 
-SHAPE_MODELS = (
-    "root-k0", "root-k0-heads2", "root-k0-heads4", "root-k0-layers3", "root-k0-layers5",
-    "masked-k0", "masked-k0-heads2", "masked-k0-heads4",
-    "masked-k0-layers3", "masked-k0-heads2-layers3", "masked-k0-heads4-layers3",
-    "masked-k0-layers5", "masked-k0-heads2-layers5", "masked-k0-heads4-layers5",
+SHAPE_MODELS = tuple(
+    f"{task}-k0{shape}" for task in ("root", "masked")
+    for shape in ("", "-heads2", "-heads4", "-layers3", "-layers5")
 )
-"""The full hierarchy of a tree of depth 4 by 1, 2 or 4 heads in 3, 4 or 5 layers."""
+"""Both tasks on the full hierarchy: a tree of depth 4 by 1, 2, 4 heads, and by 3, 4, 5 layers."""
 
 PRESETS: dict[str, Settings] = {
     "tiny": Settings(
