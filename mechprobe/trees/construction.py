@@ -29,6 +29,7 @@ from torch import Tensor
 from mechprobe.errors import InputError
 from mechprobe.trees.belief_propagation import check_leaves
 from mechprobe.trees.grammar import Grammar
+from mechprobe.trees.heights import common_heights
 from mechprobe.trees.messages import nonzero
 
 SHARPNESS = 25.0
@@ -110,12 +111,10 @@ def attention_scores(
     return (bits * sign) @ bits.T
 
 
-def sibling_attention(depth: int) -> Float[Tensor, "layer pos pos"]:
+def sibling_attention(depth: int, arity: int = 2) -> Float[Tensor, "layer pos pos"]:
     """The ideal maps: layer h - 1 is uniform over the leaves whose common ancestor has height h."""
-    places = torch.arange(2**depth)
-    above = torch.stack([places >> h for h in range(depth + 1)])
-    same = above[:, :, None] == above[:, None, :]
-    siblings = (same[1:] & ~same[:-1]).double()
+    heights = common_heights(depth, arity)
+    siblings = torch.stack([(heights == h).double() for h in range(1, depth + 1)])
     return siblings / siblings.sum(-1, keepdim=True)
 
 

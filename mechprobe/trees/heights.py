@@ -56,11 +56,6 @@ class AttentionByHeight:
         """Mean height that each head looks at."""
         return self.mass @ np.arange(self.mass.shape[1])
 
-    def by_layer(self) -> dict[int, Float[np.ndarray, " height"]]:
-        """Mass of each layer, the mean over its heads."""
-        layers = np.array([int(name.split(".")[0]) for name in self.heads])
-        return {int(layer): self.mass[layers == layer].mean(0) for layer in np.unique(layers)}
-
     def table(self) -> pd.DataFrame:
         """One row a head and height."""
         rows = []

@@ -54,6 +54,9 @@ def test_attention_is_uniform_over_the_sibling_block():
                 expected[height - 1, query, key] = 1 / 2 ** (height - 1)
     torch.testing.assert_close(maps, expected, rtol=0, atol=1e-15)
     torch.testing.assert_close(sibling_attention(depth), expected, rtol=0, atol=0)
+    ternary = sibling_attention(2, arity=3)
+    assert ternary[0, 0].tolist() == [0, 0.5, 0.5, 0, 0, 0, 0, 0, 0]
+    assert ternary[1, 4].tolist() == pytest.approx([1 / 6] * 3 + [0] * 3 + [1 / 6] * 3)
     one = attention_scores(position_bits(depth), 2)
     torch.testing.assert_close(one.softmax(-1), expected[1], rtol=0, atol=1e-15)
 

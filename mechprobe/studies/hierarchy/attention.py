@@ -14,7 +14,7 @@ from mechprobe.studies.hierarchy.sequences import Scored, held_out, score
 from mechprobe.studies.hierarchy.settings import Settings
 from mechprobe.studies.hierarchy.specs import Spec, checkpoint_steps, grammar_of
 from mechprobe.training.tree_tasks import as_batch, seeded
-from mechprobe.trees import AttentionByHeight, Grammar, attention_by_height, common_heights
+from mechprobe.trees import AttentionByHeight, Grammar, attention_by_height
 
 BATCH = 128
 
@@ -65,13 +65,6 @@ def attention_unit(settings: Settings, spec: Spec, run: Run) -> dict:
     run.write_table(f"tables/attention-{spec.name}.csv", table)
     run.write_arrays(f"arrays/attention-{spec.name}.safetensors", arrays)
     return {"checkpoint": checkpoint_steps(settings, spec)[-1]}
-
-
-def ideal_maps(grammar: Grammar) -> np.ndarray:
-    """Uniform attention on the leaves met at each height 1 .. depth, [height, query, key]."""
-    heights = common_heights(grammar.depth, grammar.arity)
-    maps = torch.stack([(heights == h).double() for h in range(1, grammar.depth + 1)])
-    return (maps / maps.sum(-1, keepdim=True)).numpy()
 
 
 def layer_table(attention: pd.DataFrame) -> pd.DataFrame:

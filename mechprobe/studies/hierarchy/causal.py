@@ -52,9 +52,8 @@ def blocks_unit(settings: Settings, spec: Spec, run: Run) -> dict:
 
 
 def _random(block: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
-    """A map with the same number of keys a query: the blocks of shuffled positions."""
-    moved = block[order][:, order]
-    return moved | torch.eye(len(block), dtype=torch.bool)
+    """A map with the same number of keys a query, itself among them: blocks of other positions."""
+    return block[order][:, order]
 
 
 def _restricted(

@@ -7,7 +7,6 @@ import pandas as pd
 
 from mechprobe import figures
 from mechprobe.runs import Run
-from mechprobe.studies.hierarchy.attention import ideal_maps
 from mechprobe.studies.hierarchy.results import (
     ModelResults,
     Results,
@@ -17,10 +16,10 @@ from mechprobe.studies.hierarchy.results import (
 from mechprobe.studies.hierarchy.rows import records, where
 from mechprobe.studies.hierarchy.sequences import IN, OUT
 from mechprobe.studies.hierarchy.settings import Settings
-from mechprobe.studies.hierarchy.specs import grammar_of
 from mechprobe.studies.hierarchy.trajectory import BLOCKS, FILTERS
 from mechprobe.studies.hierarchy.verdict_training import model_label
 from mechprobe.studies.report_parts import Gallery
+from mechprobe.trees import sibling_attention
 
 
 def draw(settings: Settings, results: Results, run: Run) -> dict[str, str]:
@@ -29,7 +28,7 @@ def draw(settings: Settings, results: Results, run: Run) -> dict[str, str]:
     draw_staircases(settings, results, gallery)
     for name, model in results.models.items():
         draw_training(model, name, gallery)
-        draw_attention(settings, model, name, gallery)
+        draw_attention(model, name, gallery)
         if model.probes is not None:
             draw_probes(model, name, gallery)
     draw_enrichment(results, gallery)
@@ -78,7 +77,7 @@ def draw_accuracy(model: ModelResults, name: str, gallery: Gallery) -> None:
     ), accuracy)
 
 
-def draw_attention(settings: Settings, model: ModelResults, name: str, gallery: Gallery) -> None:
+def draw_attention(model: ModelResults, name: str, gallery: Gallery) -> None:
     """Mass by height layer by layer, and the mean maps above the ideal ones."""
     layers = where(model.layers, queries="all")
     shown = layers.assign(
@@ -88,7 +87,7 @@ def draw_attention(settings: Settings, model: ModelResults, name: str, gallery: 
         shown, title=model_label(model)
     ), shown)
     maps = gallery.run.read_arrays(f"arrays/attention-{name}.safetensors")["trained"]
-    ideal = ideal_maps(grammar_of(settings, model.spec))
+    ideal = sibling_attention(model.spec.depth, model.arity).numpy()
     n_layers, n_heads = maps.shape[:2]
     rows = {f"head {h}" if n_heads > 1 else "trained": [maps[i, h] for i in range(n_layers)]
             for h in range(n_heads)}

@@ -31,7 +31,6 @@ class ModelResults:
         divergence: one row a checkpoint, kind of sequences, ladder and rung.
         accuracy: one row a checkpoint and kind of sequences.
         stairs: staircase of held-out sequences by ladder.
-        uniform_stairs: staircase of uniform strings on the ladder of filters.
         attention: mass by height of every head.
         layers: mass by height of every layer.
         strongest: E_h of the trained and the untrained model.
@@ -46,7 +45,6 @@ class ModelResults:
     divergence: pd.DataFrame
     accuracy: pd.DataFrame
     stairs: dict[str, pd.DataFrame]
-    uniform_stairs: pd.DataFrame
     attention: pd.DataFrame
     layers: pd.DataFrame
     strongest: pd.DataFrame
@@ -156,7 +154,6 @@ def gather_model(settings: Settings, spec: Spec, run: Run) -> ModelResults:
     return ModelResults(
         spec=spec, divergence=divergence, accuracy=accuracy,
         stairs={ladder: staircase(divergence, ladder) for ladder in ladders},
-        uniform_stairs=staircase(divergence, FILTERS, "uniform"),
         attention=attention, layers=layer_table(attention),
         strongest=pd.concat(
             [strongest(attention, queries, w) for w in ("trained", "untrained")],

@@ -51,8 +51,8 @@ def model(closest: list[int], *, accuracy: float = 0.99, name: str = "root-k0") 
                           "agreement": accuracy, **{f"BP_{k}": 1 - 0.1 * k for k in range(5)}})
     divergence = pd.DataFrame(rungs)
     return ModelResults(
-        spec, divergence, pd.DataFrame(right), {FILTERS: staircase(divergence)},
-        staircase(divergence, FILTERS, "uniform"), EMPTY, EMPTY, EMPTY,
+        spec, divergence, pd.DataFrame(right), {FILTERS: staircase(divergence)}, EMPTY, EMPTY,
+        EMPTY,
     )
 
 

@@ -42,8 +42,7 @@ def model(name: str, kl: float) -> ModelResults:
     ])
     table = pd.DataFrame(rungs)
     return ModelResults(
-        spec, table, pd.DataFrame(right), {FILTERS: staircase(table)}, EMPTY, EMPTY, EMPTY,
-        attention,
+        spec, table, pd.DataFrame(right), {FILTERS: staircase(table)}, EMPTY, EMPTY, attention,
     )
 
 

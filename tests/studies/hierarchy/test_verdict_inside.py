@@ -21,7 +21,7 @@ EMPTY = pd.DataFrame()
 def model(name: str, **tables: Any) -> ModelResults:
     """A model of depth 4 that is known by the given tables only."""
     blank = ModelResults(
-        read_spec(PRESETS["laptop"], name), EMPTY, EMPTY, {}, EMPTY, EMPTY, EMPTY, EMPTY
+        read_spec(PRESETS["laptop"], name), EMPTY, EMPTY, {}, EMPTY, EMPTY, EMPTY
     )
     return replace(blank, **tables)
 
