@@ -129,7 +129,7 @@ def test_an_unknown_contrast_is_refused():
 
 @pytest.mark.parametrize("kind", CONTRASTS)
 def test_held_out_lines_are_not_trained_on(small, kind):
-    tasks = small("mod", contrast=kind, per_item=40, n_dev=200)
+    tasks = small("mod", contrast=kind)
     train = set(tasks.contrast["train"].source)
     for split in ("dev", "ood"):
         assert not train & set(tasks.contrast[split].source)
