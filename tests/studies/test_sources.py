@@ -14,6 +14,7 @@ RECORDS = {
     "abstraction-laptop": "abstraction",
     "task-space-laptop": "task_spaces", "task-space-real": "task_spaces",
     "hierarchy-laptop": "hierarchy", "hierarchy-full-cpu": "hierarchy",
+    "hierarchy-shapes": "hierarchy",
     "topology-laptop": "topology",
 }
 
