@@ -176,16 +176,42 @@ def test_a_dry_run_names_steps_and_costs_and_writes_nothing(tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+SHORT: Settings = replace(SMALL, root_steps=10, masked_steps=10, n_checkpoints=3)
+
+
 @pytest.mark.slow
 def test_a_ternary_grammar_runs_without_the_construction(tmp_path):
-    settings: Settings = replace(
-        SMALL, arity=3, depth=2, models=("root-k0",), root_steps=10, n_checkpoints=3,
-    )
-    study.run(settings, tmp_path / "run")
-    claims = json.loads((tmp_path / "run" / "report.json").read_text())["claims"]
-    found = {claim["claim"]: claim["verdict"] for claim in claims}
+    study.run(replace(SHORT, arity=3), tmp_path / "run")
+    content = json.loads((tmp_path / "run" / "report.json").read_text())
+    found = {claim["claim"]: claim["verdict"] for claim in content["claims"]}
     (built,) = (v for c, v in found.items() if c.startswith("Exact inference fits"))
     assert built == "not testable here"
+    assert any("own block of 3^s leaves" in claim for claim in found)
+    assert "q = 3, depth 2, arity 3" in content["notes"][0]
+    exact = pd.read_csv(tmp_path / "run" / "tables" / "bars.csv").query("exact")
+    assert len(exact) == 3
+    assert exact["met"].all()
+    blocks = pd.read_csv(tmp_path / "run" / "tables" / "attention-masked-k0-heads4.csv")
+    assert blocks.query("height == 2")["uniform"].unique() == pytest.approx([6 / 9])
+
+
+@pytest.mark.slow
+def test_rules_of_the_users_own_run_although_they_leave_child_tuples_out(tmp_path):
+    rules = [[[0.5, 0.5, 0], [0, 0, 0], [0, 0, 0]], [[0, 0, 0.2], [0, 0.8, 0], [0, 0, 0]],
+             [[0, 0, 0], [0.3, 0, 0.3], [0.4, 0, 0]]]
+    (tmp_path / "rules.json").write_text(json.dumps(rules))
+    settings = replace(SHORT, rules=str(tmp_path / "rules.json"), q=7, unambiguous=True)
+    study.run(settings, tmp_path / "run")
+    tables = tmp_path / "run" / "tables"
+    exact = pd.read_csv(tables / "bars.csv").query("exact")
+    assert len(exact) == 4
+    assert exact["met"].all()
+    kl = pd.read_csv(tables / "divergence-root-k2.csv")
+    assert np.isfinite(kl["kl"]).all()
+    assert set(pd.read_csv(tables / "samples-to-level.csv")["q"]) == {3}
+    notes = json.loads((tmp_path / "run" / "report.json").read_text())["notes"]
+    assert "rules of rules.json; q = 3" in notes[0]
+    assert "leave child tuples out" in notes[-1]
 
 
 @pytest.mark.slow
