@@ -53,6 +53,26 @@ def test_the_python_example_runs(readme, tmp_path, capsys, monkeypatch):
     assert (tmp_path / "kept.png").stat().st_size > 1_000
 
 
+def test_the_trees_example_runs(readme, capsys):
+    (code,) = [block for block in _blocks(readme, "py") if "belief_propagation(" in block]
+    for shown, small in {"1500": "20", "epochs=5": "epochs=1", "1000, k=1": "100, k=1",
+                         "(0, 600)": "(0, 60)", "(600, 800)": "(60, 80)",
+                         "(800, 1000)": "(80, 100)"}.items():
+        assert shown in code
+        code = code.replace(shown, small)
+    names: dict = {}
+    exec(code, names)
+    assert tuple(names["exact"].root.shape) == (100, 4)
+    assert "head" in capsys.readouterr().out
+
+
+def test_the_concept_example_runs(readme):
+    (code,) = [block for block in _blocks(readme, "py") if "mp.load_abstraction(" in block]
+    names: dict = {"mp": mp}
+    exec(code, names)
+    assert names["tasks"].probe == "mod"
+
+
 def test_the_probes_example_runs(readme, tmp_path, monkeypatch, capsys):
     from mechprobe.models import build_encoder
     from mechprobe.tasks import word_tokenizer

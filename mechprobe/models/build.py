@@ -48,7 +48,7 @@ def make_config(**settings: Any) -> HookedTransformerConfig:
         if d_model % n_heads:
             raise InputError(
                 f"d_model {d_model} is not a multiple of n_heads {n_heads}; change one of them "
-                "or give d_head"
+                "or, for a decoder or encoder, give d_head"
             )
         settings["d_head"] = d_model // n_heads
     if not settings.get("attn_only"):

@@ -1,6 +1,16 @@
 """Probes of every stream of a model at once: trees, labels, controls and baselines."""
 
 from mechprobe.probes.activations import WordVectors, word_vectors
+from mechprobe.probes.ancestors import (
+    LeafVectors,
+    ancestor_task,
+    block_control,
+    fit_ancestor_probes,
+    hits_by_sequence,
+    leaf_vectors,
+    observer_posteriors,
+    reach_table,
+)
 from mechprobe.probes.bank import ProbeBank, bank_losses, by_layer, fit_bank
 from mechprobe.probes.fitting import ProbeSettings
 from mechprobe.probes.head_choice import head_objective
@@ -35,6 +45,7 @@ from mechprobe.probes.tree_baselines import (
 
 __all__ = [
     "FlatTopology",
+    "LeafVectors",
     "Objective",
     "ProbeBank",
     "ProbeSettings",
@@ -44,7 +55,9 @@ __all__ = [
     "TreeScores",
     "WordTask",
     "WordVectors",
+    "ancestor_task",
     "bank_losses",
+    "block_control",
     "by_layer",
     "chain_depth_scores",
     "chain_distance_scores",
@@ -53,16 +66,21 @@ __all__ = [
     "depth_objective",
     "difference",
     "distance_objective",
+    "fit_ancestor_probes",
     "fit_bank",
     "flat_share",
     "head_objective",
+    "hits_by_sequence",
     "label_accuracy",
+    "leaf_vectors",
     "linear_objective",
     "mlp_objective",
+    "observer_posteriors",
     "profile_errors",
     "pseudo_labels",
     "random_depth_scores",
     "random_distance_scores",
+    "reach_table",
     "score_depths",
     "score_distances",
     "selectivity",

@@ -191,7 +191,8 @@ def tree_log_probs(
 
     Args:
         mask: of a model with an answer at each position: the answers wanted, in the order of
-            ``mask.nonzero()``.
+            ``mask.nonzero()``. ``tokens`` must have the mask's own token there (``masked_tokens``):
+            with symbols the model reads the answers.
     """
     rows = []
     for start in range(0, len(tokens), batch_size):

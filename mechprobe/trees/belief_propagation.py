@@ -138,8 +138,14 @@ def check_leaves(
     """Refuse sequences and masks that do not fit a grammar; the mask, one row a sequence.
 
     Raises:
-        InputError: wrong axes, length, symbols, negative evidence, or another shape of mask.
+        InputError: no tensors, wrong axes, length, symbols, negative evidence, or another shape of
+            mask.
     """
+    for name, given in (("leaves", leaves), ("mask", mask)):
+        if given is not None and not isinstance(given, Tensor):
+            raise InputError(
+                f"{name} is a {type(given).__name__}; give a torch tensor: torch.as_tensor({name})"
+            )
     soft = leaves.is_floating_point()
     if leaves.ndim != 2 + soft or leaves.shape[1] != grammar.n_leaves:
         raise InputError(

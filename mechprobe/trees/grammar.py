@@ -112,7 +112,8 @@ class Grammar:
             children = tuple(int(i) for i in (parents > 1).nonzero()[0])
             raise InputError(
                 f"the rules are ambiguous: children {children} have {int(parents[children])} "
-                "possible parents; give each child tuple one parent, or ask for unambiguous=False"
+                "possible parents; give each child tuple one parent, or do not ask for unambiguous "
+                "rules"
             )
         return grammar
 

@@ -114,7 +114,9 @@ def attention_by_height(
     """Mass by height of every head, with bootstrap intervals and a permutation null.
 
     The null relabels the positions of the mean attention map, queries and keys alike, which keeps
-    the map's own shape (its sharpness, its diagonal) and breaks its relation to the tree.
+    the map's own shape (its sharpness, its diagonal) and breaks its relation to the tree. Height 0,
+    the diagonal, is therefore never told from chance, and on few leaves some relabellings are the
+    tree itself: at depth 3 a head that looks at height 3 alone has p = .33, at depth 4 p = .02.
 
     Args:
         patterns: attention weights by layer, as ``models.attention_patterns`` gives them.

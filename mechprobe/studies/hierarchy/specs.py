@@ -68,7 +68,7 @@ def read_spec(settings: Settings, name: str) -> Spec:
     if not 0 <= k <= depth:
         raise InputError(
             f"model {name!r}: filter level k={k} is not possible for depth {depth}; give k in "
-            f"0..{depth} (0: full hierarchy)"
+            f"0..{depth} (0: full hierarchy), or name other models with --models"
         )
     steps = getattr(settings, f"{kind}_{'' if k == 0 else 'filtered_'}steps")
     if more and settings.variant_steps:

@@ -23,7 +23,8 @@ def attention_claim(results: Results, kind: str) -> Claim:
     """Attention goes to height h where, and only where, the data have correlations at h."""
     claim = (
         f"Attention maps reconstruct the hierarchy ({TASKS[kind]}): some head looks at height h "
-        "more than chance wherever the data have correlations at h, and nowhere else"
+        "more than chance at heights 1 and 2 where the data have correlations there, and at none "
+        "where they have none"
     )
     paper = {
         "root": "figure; prototype E_h, h = 1..4: k=0 9.5 3.5 1.4 1.05; k=3 11 1 1 1; k=4 1.2 1 1 "

@@ -200,7 +200,8 @@ def own_level_claim(results: Results) -> Claim:
         held.append(ok)
         said.append(
             f"{model.spec.name}: KL to BP_{model.spec.k} {interval(own)}, closest "
-            f"BP_{best}, next best {ratio:.1f} times"
+            f"BP_{best}, "
+            + (f"next best {ratio:.1f} times" if best == model.spec.k else "which is nearer")
         )
     return Claim(claim, judge(all(held)), "; ".join(said), paper)
 

@@ -12,7 +12,7 @@ from mechprobe.studies.hierarchy.bars import bar_table
 from mechprobe.studies.hierarchy.judge import judge_all
 from mechprobe.studies.hierarchy.pictures import draw
 from mechprobe.studies.hierarchy.results import Results, gather, rise_then_fall
-from mechprobe.studies.hierarchy.settings import Settings
+from mechprobe.studies.hierarchy.settings import PRESETS, Settings
 from mechprobe.studies.hierarchy.shapes import shape_table
 from mechprobe.studies.hierarchy.sources import SOURCES
 from mechprobe.studies.hierarchy.specs import grammar_of
@@ -34,7 +34,7 @@ def write_results(settings: Settings, run: Run, command: str | None) -> None:
     run.write_json("report.json", {
         "title": f"Hierarchical filtering: {settings.preset} preset",
         "question": QUESTION,
-        "summary": summary(results),
+        "summary": summary(settings, results),
         "claims": [
             claim.as_dict()
             for claim in traced(judge_all(settings, results), SOURCES, run.folder)
@@ -64,9 +64,14 @@ def gathered_tables(results: Results) -> dict[str, pd.DataFrame]:
     return whole
 
 
-def summary(results: Results) -> list[str]:
+def summary(settings: Settings, results: Results) -> list[str]:
     """The run in a few sentences."""
     lines = []
+    if settings.root_steps <= PRESETS["tiny"].root_steps:
+        lines.append(
+            f"This is a smoke test: {settings.root_steps} steps of training show that every part "
+            "works. What models have not learnt here says nothing; `--preset laptop` does."
+        )
     for model in results.models.values():
         if model.spec.variant:
             continue

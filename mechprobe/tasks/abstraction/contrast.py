@@ -1,13 +1,16 @@
 """Contrast tasks: the auxiliary task's surface with the shared concept broken.
 
-The four kinds are ours. All have the auxiliary task's vocabulary, output inventory and lengths:
+The four kinds are ours. The first three have the auxiliary task's sources, output inventory and
+lengths of targets:
 
 - ``other_grammar``: a different rule that can be learnt: recipient, theme, agent; the inner noun
   before the noun it modifies; the innermost clause first.
 - ``shuffle_content``: nouns and verbs of each target in random order.
 - ``swap_structure``: the brackets of another target of the same length and number of words.
 - ``no_generalisation``: the auxiliary task without the structures the target task's training lacks;
-  in their place equally long lines of the others, alone or several in a row.
+  in their place equally long sources of the others, alone or several in a row. It has the same
+  words; as in all redrawn lines a common noun may stand where a name stood, here more often, and
+  without a determiner.
 """
 
 from __future__ import annotations

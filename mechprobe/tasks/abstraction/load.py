@@ -31,7 +31,7 @@ def load_abstraction(
         probe: ``mod``: training has prepositional phrases on objects only, the test on the
             subject; ``com``: training embeds clauses to a small depth, the test deeper.
         lexicon_set: from 1; which words the auxiliary task has. Those of two sets are disjoint in
-            generated tasks.
+            generated tasks, but for the kept words and prepositions, which all sets share.
         contrast: ``other_grammar``, ``shuffle_content``, ``swap_structure`` or
             ``no_generalisation``; see ``mechprobe.tasks.abstraction.contrast``.
         mutation: a key of ``mechprobe.tasks.abstraction.mutations.MUTATIONS``, applied to the
@@ -42,7 +42,8 @@ def load_abstraction(
 
     Raises:
         InputError: a card, choice or setting that cannot be used, too small a grammar, overlapping
-            vocabularies, or test items that leak into training.
+            vocabularies, or test items that leak into training (by sentence: in distribution a
+            meaning may also stand in training, in the passive, say).
     """
     if lexicon_set < 1:
         raise InputError(f"lexicon_set={lexicon_set}; expected a whole number, 1 or more")
