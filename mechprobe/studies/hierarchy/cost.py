@@ -1,8 +1,4 @@
-"""What a run would cost: one step of each kind is timed on models with random weights.
-
-Not counted: the exact parts, the constructed network and its probes, tables and figures, which take
-a minute or two at any preset.
-"""
+"""What a run would cost: one step of each kind is timed on models with random weights."""
 
 from __future__ import annotations
 
@@ -47,6 +43,7 @@ def dry_run(settings: Settings) -> str:
         f"memory: {16 * weights / 2**20:.0f} MiB for training state, about "
         f"{activation_memory(settings, specs) / 2**20:.0f} MiB of activations",
         f"disk: {disk / 2**20:.0f} MiB for the trajectories",
+        "not counted: exact parts, the constructed network and its probes, tables, figures",
     ]
     return "\n".join(lines)
 

@@ -171,6 +171,7 @@ def test_a_dry_run_names_steps_and_costs_and_writes_nothing(tmp_path, monkeypatc
     assert "training steps" in text
     assert "root-k0, probes on 40" in text
     assert "masked-k0-heads4, inference" in text
+    assert "not counted: exact parts" in text
     assert f"training sequences: {SMALL.batch * 120:,}" in text
     assert "hours" in text
     assert list(tmp_path.iterdir()) == []
