@@ -11,7 +11,7 @@ from mechprobe.studies.claims import HELD, Claim, traced
 
 RECORDS = {
     "heuristic-core-laptop": "heuristic_core", "heuristic-core-real": "heuristic_core",
-    "abstraction-laptop": "abstraction",
+    "abstraction-laptop": "abstraction", "abstraction-full-cpu": "abstraction",
     "task-space-laptop": "task_spaces", "task-space-real": "task_spaces",
     "hierarchy-laptop": "hierarchy", "hierarchy-full-cpu": "hierarchy",
     "hierarchy-shapes": "hierarchy",
