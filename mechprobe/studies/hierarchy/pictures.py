@@ -59,7 +59,8 @@ def draw_training(model: ModelResults, name: str, gallery: Gallery) -> None:
     }
     if BLOCKS in model.stairs:
         panels["KL to B_s, held-out sequences"] = divergence_curve(model, IN, BLOCKS)
-    rungs = {c: c.split("_")[1] for c in panels["KL to BP_k, held-out sequences"]
+    letter = "k or s" if BLOCKS in model.stairs else "k"
+    rungs = {c: f"{letter} = {c.split('_')[1]}" for c in panels["KL to BP_k, held-out sequences"]
              if c != "sequences"}
     data = pd.concat([t.assign(panel=title) for title, t in panels.items()], ignore_index=True)
     gallery.keep(f"divergence-{name}", figures.training_curves(
@@ -91,7 +92,7 @@ def draw_attention(model: ModelResults, name: str, gallery: Gallery) -> None:
     n_layers, n_heads = maps.shape[:2]
     rows = {f"head {h}" if n_heads > 1 else "trained": [maps[i, h] for i in range(n_layers)]
             for h in range(n_heads)}
-    rows["one height each"] = list(ideal[:n_layers])
+    rows["ideal"] = list(ideal[:n_layers])
     names = [f"layer {i + 1}" for i in range(n_layers)]
     layer, head, query, key = np.indices(maps.shape).reshape(4, -1)
     flat = pd.DataFrame({

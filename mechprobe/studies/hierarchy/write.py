@@ -133,7 +133,7 @@ def sections(results: Results, tables: dict[str, str], drawn: dict[str, str]) ->
             {"enrichment-root": "Root: E_h of trained models",
              "enrichment-masked": "Masked leaves: E_h of trained models",
              **each("heights", "Attention by height, all queries"),
-             **each("maps", "Mean attention maps and the maps of one height each")},
+             **each("maps", "Mean attention maps, and the ideal ones of one height each")},
         ),
         section(
             "Which heads rebuild a level", [
